@@ -1,0 +1,134 @@
+"""Transport compression: what ``compression="zstd:3"`` means.
+
+Two kinds. ``zstd`` and ``lz4`` compress the bodies of an Arrow file's record batches: the shard stays an Arrow file
+that any tool opens, and a range of it can be read. ``gz``, ``br``, ``bz2`` and ``snappy`` wrap the file as a whole
+(``shard.00000.arrow.gz``) and give both up.
+"""
+
+import bz2
+import gzip
+import shutil
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import BinaryIO, cast
+
+import pyarrow as pa
+
+from arrowstream.errors import CorruptShardError
+
+#: Codec -> (lowest, highest, default level); None where there are no levels.
+IPC_CODECS: Mapping[str, tuple[int, int, int] | None] = MappingProxyType({"zstd": (1, 22, 3), "lz4": None})
+FILE_CODECS: Mapping[str, tuple[int, int, int] | None] = MappingProxyType(
+    {"br": (0, 11, 11), "bz2": (1, 9, 9), "gz": (0, 9, 9), "snappy": None}
+)
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Compression:
+    """A codec and its level.
+
+    Attributes:
+        codec: ``zstd``, ``lz4``, ``gz``, ``br``, ``bz2`` or ``snappy``.
+        level: None where the codec has none.
+        wraps_file: Whether it compresses the file as a whole; it then also is the file's last suffix.
+    """
+
+    codec: str
+    level: int | None
+    wraps_file: bool
+
+
+def parse_compression(text: str | None) -> Compression | None:
+    """Read ``"zstd"``, ``"zstd:7"``, ``"gz:9"``, …; None and the empty text mean no compression.
+
+    Raises:
+        ValueError: There is no such codec, or it has no such level.
+    """
+    if not text:
+        return None
+    codec, colon, level = text.partition(":")
+    known = {**IPC_CODECS, **FILE_CODECS}
+    if codec not in known:
+        raise ValueError(f"compression {text!r}: no codec is named {codec!r}; there are: {', '.join(sorted(known))}")
+    levels = known[codec]
+    if levels is None:
+        if colon:
+            raise ValueError(f"compression {text!r}: {codec} has no levels")
+        return Compression(codec, None, codec in FILE_CODECS)
+    lowest, highest, default = levels
+    if colon and not (level.isdecimal() and lowest <= int(level) <= highest):
+        raise ValueError(f"compression {text!r}: the levels of {codec} are {lowest} to {highest}")
+    return Compression(codec, int(level) if colon else default, codec in FILE_CODECS)
+
+
+def compress_file(source: Path, target: Path, compression: Compression) -> None:
+    """Wrap a file as a whole. The same bytes give the same file (gzip's header carries no time)."""
+    level = compression.level if compression.level is not None else 0
+    with source.open("rb") as plain, target.open("wb") as packed:
+        if compression.codec == "gz":
+            with gzip.GzipFile(filename="", fileobj=packed, mode="wb", compresslevel=level, mtime=0) as stream:
+                shutil.copyfileobj(plain, stream, _CHUNK)
+        elif compression.codec == "bz2":
+            with bz2.open(packed, "wb", compresslevel=level) as stream:
+                shutil.copyfileobj(plain, stream, _CHUNK)
+        else:
+            codec = pa.Codec("brotli", compression_level=level) if compression.codec == "br" else pa.Codec("snappy")
+            packed.write(codec.compress(plain.read()))
+
+
+def decompress_file(source: Path, target: Path, codec: str, *, num_bytes: int) -> None:
+    """Unwrap a file, and never write more than it is said to hold.
+
+    Args:
+        source: The wrapped file.
+        target: Where its contents go.
+        codec: One of ``FILE_CODECS``.
+        num_bytes: Length of the contents.
+
+    Raises:
+        CorruptShardError: The file is cut off or corrupt, or holds another number of bytes.
+    """
+    written = 0
+    try:
+        with ExitStack() as stack:
+            plain = stack.enter_context(_open_wrapped(source, codec, num_bytes))
+            sink = stack.enter_context(target.open("wb"))
+            while chunk := plain.read(min(_CHUNK, num_bytes - written + 1)):
+                written += len(chunk)
+                if written > num_bytes:
+                    break
+                sink.write(chunk)
+    except (EOFError, OSError, ValueError, pa.ArrowException) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise CorruptShardError(f"{source}: does not decompress as {codec} ({error})") from error
+    if written != num_bytes:
+        more = "more" if written > num_bytes else f"{written}"
+        raise CorruptShardError(f"{source}: decompresses to {more} bytes, the index says {num_bytes}")
+
+
+def _open_wrapped(source: Path, codec: str, num_bytes: int) -> BinaryIO:
+    if codec == "gz":
+        return cast("BinaryIO", gzip.open(source, "rb"))
+    if codec == "bz2":
+        return cast("BinaryIO", bz2.open(source, "rb"))
+    if codec == "br":
+        return cast("BinaryIO", pa.CompressedInputStream(pa.OSFile(str(source)), "brotli"))
+    packed = source.read_bytes()
+    if _snappy_length(packed) != num_bytes:
+        raise ValueError(f"its header says {_snappy_length(packed)} bytes")
+    return cast("BinaryIO", pa.BufferReader(pa.Codec("snappy").decompress(packed, num_bytes)))
+
+
+def _snappy_length(packed: bytes) -> int:
+    """Read the length of the contents from a raw snappy block: a little-endian base-128 number."""
+    length = 0
+    for place, byte in enumerate(packed[:5]):
+        length |= (byte & 0x7F) << (7 * place)
+        if byte < 0x80:
+            break
+    return length

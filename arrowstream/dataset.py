@@ -1,0 +1,421 @@
+"""The dataset: global sample ids, whatever shards they lie in and wherever those are."""
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from arrowstream.decode import Decoder, Sample
+from arrowstream.epochs import EpochCounter
+from arrowstream.errors import MissingColumnError, MissingShardError
+from arrowstream.index import Shard
+from arrowstream.locate import Locator, resolve_ids
+from arrowstream.plan.order import DEFAULT_BLOCK_SIZE, Order
+from arrowstream.plan.partition import samples_per_rank, worker_positions
+from arrowstream.prefetch import Prefetcher
+from arrowstream.shard import MAX_OPEN_SHARDS, BatchMemory, OpenShard
+from arrowstream.stream import DEFAULTS, Stream
+from arrowstream.world import World
+
+IntArray = npt.NDArray[np.int64]
+
+#: Samples whose ids are worked out at once: enough for NumPy to pay, few enough for an iteration to begin at once.
+_CHUNK = 4096
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What a dataset knows once its indexes are read, and what it has opened since."""
+
+    streams: Sequence[Stream]
+    locator: Locator
+    first_shard: list[int]  # of each stream
+    starts: list[int]  # id of the first sample of each shard; bisect is 20 times faster on a list than on an array
+    num_samples: int
+    opened: dict[int, OpenShard] = field(default_factory=dict)
+    memory: BatchMemory = field(default_factory=BatchMemory)
+
+    def shard(self, number: int) -> tuple[Stream, Shard]:
+        place = bisect_right(self.first_shard, number) - 1
+        stream = self.streams[place]
+        return stream, stream.index.shard(number - self.first_shard[place])
+
+
+class StreamingDataset:
+    """Samples of one or several streams, by id, by slice, or one after the other.
+
+    It takes the arguments of mosaicml-streaming's class of the same name and means the same by them. Nothing is read
+    when it is made; the index is read at the first use, a shard when a sample of it is first asked for.
+
+    Args:
+        streams: Sources of samples, one behind the other. Either these, or ``remote`` and ``local``.
+        remote: Directory or URL that holds ``index.json`` and the shards. None: ``local`` holds them all and is read
+            in place.
+        local: Directory of the cache. None: a folder of the system's temporary directory that is named after the
+            remote; a remote that is a directory of this machine is then read in place.
+        split: Subdirectory of both.
+        download_retry: Attempts in all for each download.
+        download_timeout: Seconds that a request may take.
+        validate_hash: Name of the hash that arriving shards are checked with. None: the one every writer stores.
+        predownload: Samples to look ahead when fetching shards. None: 8 batches, or 64 without a batch size.
+        batch_size: Samples of a batch on one rank. The workers of a loader need it to share out the epoch.
+        shuffle: Whether an iteration goes through the samples in a new random order each epoch.
+        shuffle_seed: What that order is drawn from, together with the epoch.
+        shuffle_block_size: Samples that are shuffled with each other, within shards that are shuffled as a whole.
+        allow_unsafe_types: Whether ``pkl`` columns are read, which run code that came with the data.
+        storage_options: Passed to fsspec's file system as they are.
+
+    Raises:
+        ValueError: Arguments contradict each other or are out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        streams: Sequence[Stream] | None = None,
+        remote: str | PathLike[str] | None = None,
+        local: str | PathLike[str] | None = None,
+        split: str | None = None,
+        download_retry: int = 2,
+        download_timeout: float = 60.0,
+        validate_hash: str | None = None,
+        predownload: int | None = None,
+        batch_size: int | None = None,
+        shuffle: bool = False,
+        shuffle_seed: int = 9176,
+        shuffle_block_size: int | None = None,
+        allow_unsafe_types: bool = False,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        if bool(streams) == bool(remote or local):
+            raise ValueError("You must provide either `streams` or `remote`/`local`, but not both.")
+        _check_at_least(1, batch_size=batch_size, shuffle_block_size=shuffle_block_size, predownload=predownload)
+        _check_at_least(0, shuffle_seed=shuffle_seed)
+        self.streams = list(streams or [Stream(remote=remote, local=local, storage_options=storage_options)])
+        settings = (split, download_retry, download_timeout, validate_hash)
+        for stream in self.streams:
+            stream.apply_default(dict(zip(DEFAULTS, settings, strict=True)))
+        self.batch_size = batch_size
+        self.predownload = predownload if predownload is not None else (8 * batch_size if batch_size else 64)
+        self.shuffle = shuffle
+        self.shuffle_seed = shuffle_seed
+        self.shuffle_block_size = shuffle_block_size or DEFAULT_BLOCK_SIZE
+        self.allow_unsafe_types = allow_unsafe_types
+        self._epochs = EpochCounter()
+        self._reading: _Reading | None = None
+
+    # What it holds ---------------------------------------------------------------------------------------------------
+
+    @property
+    def num_samples(self) -> int:
+        """Number of samples in all streams."""
+        return (self._reading or self._load()).num_samples
+
+    @property
+    def size(self) -> int:
+        """Number of samples in all streams: the bound of an id."""
+        return self.num_samples
+
+    @property
+    def num_shards(self) -> int:
+        """Number of shards in all streams."""
+        return len(self.samples_per_shard)
+
+    @property
+    def samples_per_shard(self) -> IntArray:
+        """Number of samples of each shard, int64 of shape (shards,)."""
+        counts: IntArray = np.diff((self._reading or self._load()).locator.starts)
+        return counts
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema of the first shard, which is fetched for it."""
+        if not self.num_shards:
+            return pa.schema([])
+        return self._open(0).schema.remove_metadata()
+
+    @property
+    def next_epoch(self) -> int:
+        """The epoch that the next iteration will be, from 0; known to the copies in worker processes as well."""
+        return self._epochs.next_epoch
+
+    @next_epoch.setter
+    def next_epoch(self, epoch: int) -> None:
+        self._epochs.next_epoch = epoch
+
+    def __len__(self) -> int:
+        """Give the number of samples that an epoch has on this rank."""
+        return samples_per_rank(self.num_samples, self._world().num_ranks)
+
+    def __repr__(self) -> str:
+        held = "index not read yet"
+        if self._reading is not None:
+            shards = f"{self.num_shards:,} shard{'' if self.num_shards == 1 else 's'}"
+            held = f"{self.num_samples:,} samples in {shards}"
+        settings = [f"batch_size={self.batch_size}", f"shuffle={self.shuffle}"]
+        return f"{type(self).__name__}({', '.join(map(repr, self.streams))}, {', '.join(settings)}: {held})"
+
+    # By id -----------------------------------------------------------------------------------------------------------
+
+    def __getitem__(self, key: Any) -> Any:
+        """Read samples as NumPy would index an array of them.
+
+        Args:
+            key: An integer (also negative, also NumPy's), a slice, ``...``, a list or array of integers of any shape,
+                or a boolean mask of one element a sample.
+
+        Returns:
+            A sample for an integer; for all else lists of samples, nested as the array of ids is.
+
+        Raises:
+            IndexError: As NumPy raises it.
+        """
+        if type(key) is int:
+            return self.get_item(key)
+        if isinstance(key, np.integer):
+            return self.get_item(int(key))  # a np.int8 would overflow on the way to its row
+        ids = resolve_ids(key, self.size)
+        return self.get_item(int(ids)) if ids.ndim == 0 else self._nested(ids)
+
+    def get_item(self, sample_id: int) -> Sample:
+        """Read one sample. Subclasses may override this, or ``__getitem__``; an iteration calls what they made of it.
+
+        Args:
+            sample_id: In [-size, size).
+
+        Returns:
+            Values by column: Python, NumPy or PIL, owned by the caller.
+
+        Raises:
+            IndexError: The id is out of bounds.
+            ShardError: Its shard is missing or corrupt.
+            StorageError: Its shard could not be fetched.
+        """
+        reading = self._reading or self._load()
+        size = reading.num_samples
+        if not 0 <= sample_id < size:
+            if not -size <= sample_id < 0:
+                raise IndexError(f"index {sample_id} is out of bounds for axis 0 with size {size}")
+            sample_id += size
+        # Written out rather than called: a call costs as much as everything a small column needs.
+        starts = reading.starts
+        shard = bisect_right(starts, sample_id) - 1
+        opened = reading.opened.get(shard)
+        if opened is None:
+            opened = self._open(shard)
+        return opened.row(sample_id - starts[shard])
+
+    def _nested(self, ids: IntArray) -> list[Any]:
+        if ids.ndim == 1:
+            return [self.get_item(sample_id) for sample_id in ids.tolist()]
+        return [self._nested(part) for part in ids]
+
+    def take(self, ids: Any, columns: Sequence[str] | None = None) -> pa.Table:
+        """Read many samples at once, as Arrow.
+
+        Args:
+            ids: What ``dataset[ids]`` takes; more than one dimension is flattened.
+            columns: The columns to read; None: all.
+
+        Returns:
+            A table with one row an id, in the order of the ids; its memory is its own.
+
+        Raises:
+            IndexError: As NumPy raises it.
+            MissingColumnError: There is no such column.
+        """
+        wanted = list(columns) if columns is not None else self.schema.names
+        for name in wanted:
+            if name not in self.schema.names:
+                raise MissingColumnError(f"no column is named {name!r}; there are: {', '.join(self.schema.names)}")
+        flat = resolve_ids(ids, self.size).reshape(-1)
+        shards, rows = (self._reading or self._load()).locator.locate(flat)
+        by_place = np.lexsort((rows, shards))  # (n,)
+        pieces = [
+            piece
+            for shard, of_shard in _runs(shards[by_place], by_place)
+            for piece in _take_rows(self._open(shard), rows[of_shard], wanted)
+        ]
+        if not pieces:
+            return pa.schema([self.schema.field(name) for name in wanted]).empty_table()
+        # One chunk a column: pa.Table.take over chunks is a hundred times slower.
+        gathered = pa.Table.from_batches(pieces).combine_chunks()
+        back = np.empty_like(by_place)
+        back[by_place] = np.arange(len(by_place))
+        return gathered.take(pa.array(back))
+
+    # One after the other ---------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Any]:
+        """Go through this process's share of the next epoch.
+
+        Raises:
+            ValueError: Several worker processes share the epoch and no ``batch_size`` was given.
+        """
+        world, token = self._world(), self._iteration_token()
+        if self.batch_size is None and world.workers_per_rank > 1:
+            raise ValueError("Please pass `batch_size`: the workers of a loader need it to share out the epoch.")
+        # Workers begin together and are told their epoch now; alone, an epoch begins with its first sample.
+        epoch = None if token is None else self._epochs.claim(token)
+        return self._iterate(world, epoch)
+
+    def _iterate(self, world: World, epoch: int | None) -> Iterator[Any]:
+        reading = self._reading or self._load()
+        if not reading.num_samples:
+            return
+        order = Order(
+            self.samples_per_shard,
+            shuffle=self.shuffle,
+            seed=self.shuffle_seed,
+            epoch=self._epochs.claim() if epoch is None else epoch,
+            block_size=self.shuffle_block_size,
+        )
+        mine = StreamingDataset
+        overridden = type(self).__getitem__ is not mine.__getitem__ or type(self).get_item is not mine.get_item
+        prefetcher = Prefetcher()
+        try:
+            for ids, shards, rows in self._look_ahead(reading, order, world, prefetcher):
+                if overridden:
+                    for shard, sample_id in zip(shards.tolist(), ids, strict=True):
+                        self._open(shard, prefetcher)
+                        yield self[sample_id]
+                else:
+                    yield from self._read_rows(reading.opened, shards.tolist(), rows.tolist(), prefetcher)
+        finally:
+            prefetcher.cancel()
+
+    def _look_ahead(
+        self, reading: _Reading, order: Order, world: World, prefetcher: Prefetcher
+    ) -> Iterator[tuple[IntArray, IntArray, IntArray]]:
+        """Give ids, shards and rows in chunks; the shards of later chunks are being fetched by then."""
+        queue: deque[tuple[IntArray, IntArray, IntArray]] = deque()
+        queued = 0
+        for positions in worker_positions(order.num_samples, world, self.batch_size or 1, _CHUNK):
+            ids = order.samples_at(positions)
+            shards, rows = reading.locator.locate(ids)
+            prefetcher.request(
+                (number, stream.cache, shard)
+                for number in dict.fromkeys(shards.tolist())
+                if number not in reading.opened
+                for stream, shard in [reading.shard(number)]
+                if stream.cache is not None
+            )
+            queue.append((ids, shards, rows))
+            queued += len(ids)
+            while queue and queued - len(queue[0][0]) >= self.predownload:
+                queued -= len(queue[0][0])
+                yield queue.popleft()
+        yield from queue
+
+    def _read_rows(
+        self, opened: dict[int, OpenShard], shards: list[int], rows: list[int], prefetcher: Prefetcher
+    ) -> Iterator[Sample]:
+        for shard, row in zip(shards, rows, strict=True):
+            reader = opened.get(shard)
+            if reader is None:
+                reader = self._open(shard, prefetcher)
+            yield reader.row(row)
+
+    # Opening ---------------------------------------------------------------------------------------------------------
+
+    def _load(self) -> _Reading:
+        indexes = [stream.index for stream in self.streams]
+        counts = np.concatenate([index.samples_per_shard for index in indexes])
+        first_shard = np.cumsum([0, *(index.num_shards for index in indexes[:-1])])
+        locator = Locator(counts)
+        self._reading = _Reading(
+            self.streams, locator, first_shard.tolist(), locator.starts.tolist(), locator.num_samples
+        )
+        return self._reading
+
+    def _open(self, number: int, prefetcher: Prefetcher | None = None) -> OpenShard:
+        reading = self._reading or self._load()
+        opened = reading.opened.get(number)
+        if opened is None:
+            path = prefetcher.wait(number) if prefetcher is not None else None
+            opened = self._open_file(reading, number, path)
+            if len(reading.opened) >= MAX_OPEN_SHARDS:
+                reading.opened.pop(next(iter(reading.opened)), None)
+            reading.opened[number] = opened
+        return opened
+
+    def _open_file(self, reading: _Reading, number: int, path: Path | None) -> OpenShard:
+        stream, shard = reading.shard(number)
+        cache = stream.cache
+        if cache is None:
+            return self._map(stream.path_in_place(shard), shard, reading.memory, trusted=False)
+        try:
+            return self._map(path or cache.fetch(shard), shard, reading.memory, trusted=True)
+        except MissingShardError:
+            # Anything in a cache may be deleted at any moment; what is mapped is safe.
+            return self._map(cache.fetch(shard), shard, reading.memory, trusted=True)
+
+    def _map(self, path: Path, shard: Shard, memory: BatchMemory, *, trusted: bool) -> OpenShard:
+        def make_bind(schema: pa.Schema) -> Any:
+            return Decoder(schema, allow_unsafe_types=self.allow_unsafe_types, source=str(path)).bind
+
+        return OpenShard(path, shard, make_bind, trusted=trusted, memory=memory)
+
+    def shard_paths(self, *, fetch: bool = False) -> list[tuple[int, Path]]:
+        """Name the shards that lie on this machine.
+
+        Args:
+            fetch: Whether to fetch those that do not.
+
+        Returns:
+            Id of the first sample, and path of the Arrow IPC file, of each shard in the order of the ids.
+        """
+        reading = self._reading or self._load()
+        paths = []
+        for number, first_id in enumerate(reading.starts[:-1]):
+            stream, shard = reading.shard(number)
+            if stream.cache is None:
+                paths.append((first_id, stream.path_in_place(shard)))
+            elif fetch or stream.cache.has(shard):
+                paths.append((first_id, stream.cache.fetch(shard)))
+        return paths
+
+    # Processes -------------------------------------------------------------------------------------------------------
+
+    def _world(self) -> World:
+        """Tell where this process stands; the class for torch knows of loaders' workers too."""
+        return World.from_environment()
+
+    def _iteration_token(self) -> tuple[int, int] | None:
+        """Give what the workers of one iteration have in common; None outside of them."""
+        return None
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {**self.__dict__, "_reading": None}
+        state.pop("schema", None)
+        return state
+
+
+def _check_at_least(least: int, **numbers: int | None) -> None:
+    for name, number in numbers.items():
+        if number is not None and number < least:
+            raise ValueError(f"{name} is {number}; expected at least {least}")
+
+
+def _runs(keys: IntArray, values: IntArray) -> Iterator[tuple[int, IntArray]]:
+    """Split values where their sorted keys change."""
+    borders = np.flatnonzero(np.diff(keys)) + 1
+    for part_keys, part in zip(np.split(keys, borders), np.split(values, borders), strict=True):
+        if len(part):
+            yield int(part_keys[0]), part
+
+
+def _take_rows(shard: OpenShard, rows: IntArray, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Take sorted rows of a shard, record batch by record batch."""
+    numbers, offsets = np.divmod(rows, shard.rows_per_batch)
+    for number, part in _runs(numbers, offsets):
+        batch = shard.batch(number).select(columns).replace_schema_metadata(None)
+        yield cast("pa.RecordBatch", batch.take(pa.array(part)))

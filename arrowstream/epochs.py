@@ -1,0 +1,103 @@
+"""Which epoch comes next, known to a dataset and to all its copies in worker processes.
+
+A loader without persistent workers gives every epoch to new copies of the dataset, made by fork or by pickling; none of
+them lives long enough to count. So the count lies in an unnamed file that the copies inherit: nothing has a name on the
+host, nothing is left behind by a process that dies.
+"""
+
+import contextlib
+import fcntl
+import mmap
+import multiprocessing
+import os
+import struct
+import tempfile
+import threading
+from collections.abc import Iterator
+from multiprocessing import reduction
+from typing import Any
+
+_COUNTER = struct.Struct("<q")
+_CLAIM = struct.Struct("<qqq")
+_NUM_CLAIMS = 16
+_SIZE = _COUNTER.size + _NUM_CLAIMS * _CLAIM.size
+
+
+class EpochCounter:
+    """The number of the next epoch, shared by a dataset and its copies.
+
+    One iteration of a loader with ``w`` workers is one epoch, though each worker starts it on its own: workers that
+    show the same token get the same epoch. The last few tokens are remembered.
+    """
+
+    def __init__(self, next_epoch: int = 0) -> None:
+        with tempfile.TemporaryFile(prefix="arrowstream-") as file:
+            file.truncate(_SIZE)
+            self._map(os.dup(file.fileno()))
+        _COUNTER.pack_into(self._shared, 0, next_epoch)
+
+    def _map(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._shared = mmap.mmap(descriptor, _SIZE)
+        self._thread_lock = threading.Lock()
+
+    def __del__(self) -> None:
+        descriptor = self.__dict__.pop("_descriptor", None)
+        if descriptor is not None:
+            os.close(descriptor)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        # A record lock is the process's own: freed by the kernel when it dies, and never inherited by a fork.
+        with self._thread_lock:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
+
+    @property
+    def next_epoch(self) -> int:
+        """The epoch that the next iteration will be."""
+        with self._locked():
+            return int(_COUNTER.unpack_from(self._shared, 0)[0])
+
+    @next_epoch.setter
+    def next_epoch(self, epoch: int) -> None:
+        with self._locked():
+            _COUNTER.pack_into(self._shared, 0, epoch)
+
+    def claim(self, token: tuple[int, int] | None = None) -> int:
+        """Begin an epoch.
+
+        Args:
+            token: What the workers of one iteration have in common; None when there is nobody else.
+
+        Returns:
+            The epoch's number, from 0.
+        """
+        with self._locked():
+            if token is not None:
+                for slot in range(_NUM_CLAIMS):
+                    seed, iteration, claimed = _CLAIM.unpack_from(self._shared, _COUNTER.size + slot * _CLAIM.size)
+                    # Epochs are stored one higher: a slot of zeros is empty.
+                    if claimed and (seed, iteration) == token:
+                        return int(claimed) - 1
+            epoch = int(_COUNTER.unpack_from(self._shared, 0)[0])
+            _COUNTER.pack_into(self._shared, 0, epoch + 1)
+            if token is not None:
+                slot = epoch % _NUM_CLAIMS
+                _CLAIM.pack_into(self._shared, _COUNTER.size + slot * _CLAIM.size, *token, epoch + 1)
+            return epoch
+
+    def __getstate__(self) -> dict[str, Any]:
+        # While a process is being spawned its file descriptors can be handed over; any other pickle gets the value.
+        if multiprocessing.context.get_spawning_popen() is not None:
+            return {"descriptor": reduction.DupFd(self._descriptor)}
+        return {"next_epoch": self.next_epoch}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "descriptor" in state:
+            self._map(state["descriptor"].detach())
+        else:
+            self.__init__(state["next_epoch"])  # type: ignore[misc]

@@ -1,0 +1,184 @@
+"""The one kind of file in a cache: an Arrow IPC file (Feather V2) that any Arrow tool opens and maps.
+
+Ours says three things more in the metadata of its schema:
+
+* ``arrowstream.content``: what identifies its rows. A shard keeps it when it is compressed or uncompressed, so that a
+  cached file can be matched with the index without reading it.
+* ``arrowstream.rows_per_batch``: every record batch has that many rows but the last.
+* ``arrowstream.batches``: 40 hex digits a record batch: offset (12), length (12) and xxh3_64 (16) of its message. With
+  them one range of a remote file can be fetched and checked; no client of an object store notices a flipped byte.
+"""
+
+import mmap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import xxhash
+
+from arrowstream.errors import CorruptShardError, MissingShardError
+
+CONTENT = b"arrowstream.content"
+ROWS_PER_BATCH = b"arrowstream.rows_per_batch"
+BATCHES = b"arrowstream.batches"
+_BATCH_DIGITS = 40
+# Stand-ins until the file is written; their lengths are those of what replaces them.
+_UNKNOWN_CONTENT = b"content to come".ljust(16, b".")
+_UNKNOWN_BATCH = b"checksum of a batch to come".ljust(_BATCH_DIGITS, b".")
+
+
+def write_file(
+    path: Path,
+    schema: pa.Schema,
+    batches: Sequence[pa.RecordBatch],
+    *,
+    codec: str | None = None,
+    level: int | None = None,
+    content: str | None = None,
+) -> str:
+    """Write record batches as an Arrow IPC file.
+
+    Args:
+        path: The file to make.
+        schema: Of all the batches.
+        batches: Every one with the same number of rows but the last.
+        codec: ``zstd``, ``lz4`` or None; compresses the bodies of the record batches.
+        level: Of the codec.
+        content: Identity of the rows where they have one already.
+
+    Returns:
+        The identity of the rows, 16 hex digits.
+    """
+    compression = pa.Codec(codec, compression_level=level) if codec else None
+    ends: list[int] = []
+    with (
+        pa.OSFile(str(path), "wb") as sink,
+        pa.ipc.new_file(
+            sink, _marked(schema, batches, content), options=pa.ipc.IpcWriteOptions(compression=compression)
+        ) as writer,
+    ):
+        for batch in _with_shared_dictionaries(schema, batches):
+            writer.write_batch(batch)
+            ends.append(sink.tell())
+    return _fill_in(path, schema, ends, content)
+
+
+def file_bytes(schema: pa.Schema, batches: Sequence[pa.RecordBatch]) -> int:
+    """Tell how long the uncompressed file of these record batches is, to the byte, without writing it."""
+    sink = pa.MockOutputStream()
+    with pa.ipc.new_file(sink, _marked(schema, batches, None)) as writer:
+        for batch in _with_shared_dictionaries(schema, batches):
+            writer.write_batch(batch)
+    return int(sink.size())
+
+
+def uncompress(source: Path, target: Path, content: str) -> None:
+    """Write the rows of one Arrow IPC file as another without compression, record batch by record batch.
+
+    Raises:
+        CorruptShardError: The source is no Arrow IPC file, or one of its record batches does not decode.
+    """
+    reader = open_file(source)
+    try:
+        batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
+        write_file(target, reader.schema, batches, content=content or None)
+    except pa.ArrowException as error:
+        raise CorruptShardError(f"{source}: does not decode ({error})") from error
+
+
+def open_file(path: Path) -> pa.ipc.RecordBatchFileReader:
+    """Map an Arrow IPC file. No file descriptor stays open; the map lives as long as what was read from it.
+
+    Raises:
+        MissingShardError: There is no such file.
+        CorruptShardError: It is no Arrow IPC file, or was cut off.
+    """
+    try:
+        with pa.memory_map(str(path)) as file:
+            return pa.ipc.open_file(file.read_buffer())
+    except FileNotFoundError as error:
+        raise MissingShardError(f"{path}: does not exist") from error
+    except (pa.ArrowException, OSError) as error:
+        # An empty file cannot be mapped (EINVAL); a cut one has no footer.
+        size = path.stat().st_size if path.exists() else 0
+        raise CorruptShardError(f"{path}: {size} bytes that are no whole Arrow IPC file ({error})") from error
+
+
+def content_of(schema: pa.Schema) -> str:
+    """Give the identity of a file's rows; empty when the file does not say."""
+    return str((schema.metadata or {}).get(CONTENT, b"").decode(errors="replace"))
+
+
+def validate(reader: pa.ipc.RecordBatchFileReader, path: Path, num_samples: int) -> None:
+    """Read every record batch and check all that Arrow can check.
+
+    Raises:
+        CorruptShardError: Offsets, text or counts are not what they must be.
+    """
+    rows = []
+    try:
+        for number in range(reader.num_record_batches):
+            batch = reader.get_batch(number)
+            # The plain validate() passes offsets that point outside the buffer.
+            batch.validate(full=True)
+            rows.append(batch.num_rows)
+    except pa.ArrowException as error:
+        raise CorruptShardError(f"{path}: record batch {len(rows)} is corrupt ({error})") from error
+    if sum(rows) != num_samples:
+        raise CorruptShardError(f"{path}: holds {sum(rows)} rows, the index says {num_samples}")
+    if any(count != rows[0] for count in rows[:-1]) or (rows and rows[-1] > rows[0]):
+        raise CorruptShardError(f"{path}: its record batches are not of one size")
+
+
+def _marked(schema: pa.Schema, batches: Sequence[pa.RecordBatch], content: str | None) -> pa.Schema:
+    return schema.with_metadata(
+        {
+            **(schema.metadata or {}),
+            CONTENT: content.encode() if content else _UNKNOWN_CONTENT,
+            ROWS_PER_BATCH: str(batches[0].num_rows if batches else 0).encode(),
+            BATCHES: _UNKNOWN_BATCH * len(batches),
+        }
+    )
+
+
+def _with_shared_dictionaries(schema: pa.Schema, batches: Sequence[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
+    """Give all batches of a dictionary column one dictionary, as a *file* (unlike a stream) demands."""
+    if not any(_has_dictionary(field.type) for field in schema):
+        return batches
+    table = pa.Table.from_batches(batches, schema).unify_dictionaries()
+    return list(table.to_batches())
+
+
+def _has_dictionary(kind: pa.DataType) -> bool:
+    if isinstance(kind, pa.BaseExtensionType):
+        return _has_dictionary(kind.storage_type)
+    return pa.types.is_dictionary(kind) or any(
+        _has_dictionary(kind.field(number).type) for number in range(kind.num_fields)
+    )
+
+
+def _fill_in(path: Path, schema: pa.Schema, ends: Sequence[int], content: str | None) -> str:
+    """Put checksums and identity where the stand-ins are.
+
+    They are known only when the messages lie in the file, whose schema comes before them. So the schema was written
+    with stand-ins of the same length, which are overwritten here: at the front, and in the footer's copy.
+    """
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as contents:
+        # The magic number, then the schema's message: a marker, its length, itself.
+        start = 16 + int.from_bytes(contents[12:16], "little")
+        starts = [start, *ends][: len(ends)]
+        with memoryview(contents) as view:
+            digests = [xxhash.xxh3_64_hexdigest(view[first:last]) for first, last in zip(starts, ends, strict=True)]
+        table = "".join(
+            f"{first:012x}{last - first:012x}{digest}"
+            for first, last, digest in zip(starts, ends, digests, strict=True)
+        )
+        identity = content or xxhash.xxh3_64_hexdigest(bytes(schema.serialize()) + "".join(digests).encode())
+        body_end = ends[-1] if ends else start
+        for stand_in, value in ((_UNKNOWN_BATCH * len(ends), table), (_UNKNOWN_CONTENT, identity)):
+            for first, last in ((0, start), (body_end, len(contents))):
+                place = contents.find(stand_in, first, last) if stand_in else -1
+                if place >= 0:
+                    file.seek(place)
+                    file.write(value.encode())
+    return identity

@@ -1,0 +1,7 @@
+"""The plan: which sample stands at which position of an epoch, and who reads which position.
+
+Both are pure functions in NumPy; nothing here touches a file, a clock or a process.
+
+* :mod:`arrowstream.plan.order`: position -> sample id.
+* :mod:`arrowstream.plan.partition`: process -> positions.
+"""

@@ -1,0 +1,114 @@
+"""Analytics over shards: the cached files, opened by Polars, Arrow or DuckDB as they are.
+
+Polars is imported when it is asked for, and never in the worker of a loader: a process that was forked after Polars
+had been used hangs when it uses it.
+"""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import pyarrow as pa
+import pyarrow.dataset as pads
+
+from arrowstream.dataset import StreamingDataset
+from arrowstream.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Source: TypeAlias = StreamingDataset | str | os.PathLike[str]
+
+
+def scan(source: Source, *, fetch: bool | None = None, sample_id: bool = False) -> "pl.LazyFrame":
+    """Query shards with Polars.
+
+    Columns and rows that a query does not need are not read. Tensors come out as Polars' arrays.
+
+    Args:
+        source: A dataset; or a directory or URL that holds one.
+        fetch: Whether to fetch the shards that are not on this machine. False: query what is in the cache, without
+            network. None: False for a dataset, True for a URL.
+        sample_id: Whether to add a column ``sample_id``, int64: ``dataset[ids]`` takes what a query found.
+
+    Returns:
+        A LazyFrame over all samples whose shards are on this machine, in the order of their ids.
+
+    Raises:
+        MissingDependencyError: Polars is not installed.
+        StorageError: The index, or a shard that has to be fetched, could not be.
+    """
+    try:
+        import polars as pl
+    except ImportError as error:
+        raise MissingDependencyError("scan() needs Polars: pip install 'arrowstream[polars]'") from error
+    dataset = _dataset(source)
+    paths = _paths(dataset, source, fetch)
+    if not paths:
+        return _empty_frame(pl, dataset.schema if dataset.num_shards and fetch else pa.schema([]), sample_id)
+    tensors = [
+        _tensor(pl, field.name, field.type)
+        for field in _schema(paths)
+        if isinstance(field.type, pa.BaseExtensionType)
+    ]
+    if not sample_id:
+        return pl.scan_ipc([path for _, path in paths], glob=False).with_columns(tensors)
+    parts = [
+        # Polars counts rows in 32 bits; ids have 64.
+        pl.scan_ipc(path, glob=False, row_index_name="sample_id").with_columns(
+            pl.col("sample_id").cast(pl.Int64) + first_id
+        )
+        for first_id, path in paths
+    ]
+    return pl.concat(parts).with_columns(tensors)
+
+
+def to_arrow_dataset(source: Source, *, fetch: bool | None = None) -> pads.FileSystemDataset:
+    """Open shards as an Arrow dataset, for pyarrow, DuckDB (``duckdb.from_arrow``) and whatever else takes one.
+
+    Args:
+        source: A dataset; or a directory or URL that holds one.
+        fetch: As for :func:`scan`.
+
+    Returns:
+        A dataset over the samples whose shards are on this machine, in the order of their ids.
+
+    Raises:
+        StorageError: The index, or a shard that has to be fetched, could not be.
+    """
+    paths = _paths(_dataset(source), source, fetch)
+    schema = _schema(paths)
+    return pads.dataset([str(path) for _, path in paths], schema=schema, format="ipc")
+
+
+def _schema(paths: list[tuple[int, Path]]) -> pa.Schema:
+    """Read the schema of the first of some shards, without what it says of that file alone."""
+    if not paths:
+        return pa.schema([])
+    with pa.memory_map(str(paths[0][1])) as file:
+        return pa.ipc.open_file(file).schema.remove_metadata()
+
+
+def _dataset(source: Source) -> StreamingDataset:
+    if isinstance(source, StreamingDataset):
+        return source
+    # A directory of this machine is read in place, also when it is named as the remote.
+    return StreamingDataset(remote=os.fspath(source))
+
+
+def _paths(dataset: StreamingDataset, source: Source, fetch: bool | None) -> list[tuple[int, Path]]:
+    wanted = fetch if fetch is not None else not isinstance(source, StreamingDataset)
+    return dataset.shard_paths(fetch=wanted)
+
+
+def _tensor(pl: Any, name: str, kind: pa.BaseExtensionType) -> Any:
+    """Give Polars the values of an extension type, as the array of numbers that they are."""
+    storage = pl.col(name).ext.storage()
+    if isinstance(kind, pa.FixedShapeTensorType) and len(kind.shape) > 1:
+        storage = storage.reshape((-1, *kind.shape))
+    return storage
+
+
+def _empty_frame(pl: Any, schema: pa.Schema, sample_id: bool) -> Any:
+    frame = pl.from_arrow(schema.empty_table()).lazy()
+    return frame.with_columns(pl.lit(0, pl.Int64).alias("sample_id")) if sample_id else frame

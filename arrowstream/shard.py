@@ -1,0 +1,110 @@
+"""Shards that are open for reading: mapped once per process, their record batches bound when first touched."""
+
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from arrowstream import ipc
+from arrowstream.errors import CorruptShardError
+from arrowstream.index import Shard
+
+ReadRow = Callable[[int], dict[str, Any]]
+Bind = Callable[[pa.RecordBatch], ReadRow]
+
+#: A shard that is open costs some 200 KB beside its map, and a process may have 65,530 maps.
+MAX_OPEN_SHARDS = 1024
+#: Record batches of shards that are read in place although they are compressed lie in memory.
+MAX_UNCOMPRESSED_BYTES = 256 << 20
+
+
+class OpenShard:
+    """A mapped shard.
+
+    Args:
+        path: An Arrow IPC file.
+        shard: What the index says of it.
+        make_bind: Gives, for the file's schema, what turns a record batch into a function of its rows.
+        trusted: Whether the file was validated when it came into the cache; if not, each record batch is validated
+            when it is first touched.
+        memory: Counts the bytes of record batches that had to be decompressed.
+
+    Raises:
+        MissingShardError: There is no such file.
+        CorruptShardError: It is not what the index describes.
+    """
+
+    __slots__ = ("_bind", "_memory", "_path", "_reader", "_rows", "_trusted", "rows_per_batch", "schema")
+
+    def __init__(
+        self, path: Path, shard: Shard, make_bind: Callable[[pa.Schema], Bind], *, trusted: bool, memory: "BatchMemory"
+    ) -> None:
+        self._path = path
+        self._reader = ipc.open_file(path)
+        self.schema: pa.Schema = self._reader.schema
+        self._trusted = trusted
+        self._memory = memory
+        self._bind = make_bind(self.schema)
+        num_batches = self._reader.num_record_batches
+        self._rows: list[ReadRow | None] = [None] * num_batches
+        if shard.content and ipc.content_of(self.schema) != shard.content:
+            raise CorruptShardError(
+                f"{path}: holds the content {ipc.content_of(self.schema)!r}, the index says {shard.content!r}; "
+                f"the file or the index was replaced"
+            )
+        self.rows_per_batch: int = self.batch(0).num_rows if num_batches else 1
+        last_rows = self.batch(num_batches - 1).num_rows if num_batches else 0
+        num_samples = (num_batches - 1) * self.rows_per_batch + last_rows if num_batches else 0
+        if num_samples != shard.num_samples:
+            raise CorruptShardError(f"{path}: holds {num_samples} rows, the index says {shard.num_samples}")
+
+    def row(self, row: int) -> dict[str, Any]:
+        """Read one sample by its row in the shard."""
+        number, offset = divmod(row, self.rows_per_batch)
+        read = self._rows[number]
+        if read is None:
+            read = self._open_batch(number)
+        return read(offset)
+
+    def batch(self, number: int) -> pa.RecordBatch:
+        """Give one record batch: views of the map, or memory of its own where the file is compressed.
+
+        Raises:
+            CorruptShardError: Its bytes are not a record batch.
+        """
+        try:
+            batch = self._reader.get_batch(number)
+            if not self._trusted:
+                batch.validate(full=True)
+        except (pa.ArrowException, OSError) as error:
+            raise CorruptShardError(f"{self._path}: record batch {number} is corrupt ({error})") from error
+        return batch
+
+    def _open_batch(self, number: int) -> ReadRow:
+        allocated = pa.total_allocated_bytes()
+        batch = self.batch(number)
+        allocated = pa.total_allocated_bytes() - allocated
+        read = self._rows[number] = self._bind(batch)
+        if allocated > 0:
+            self._memory.add(self._rows, number, allocated)
+        return read
+
+
+class BatchMemory:
+    """Forgets decompressed record batches, the oldest first, when they are too many bytes."""
+
+    def __init__(self, max_bytes: int = MAX_UNCOMPRESSED_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._num_bytes = 0
+        self._held: deque[tuple[list[ReadRow | None], int, int]] = deque()
+
+    def add(self, rows: list[ReadRow | None], number: int, num_bytes: int) -> None:
+        """Count the record batch that ``rows[number]`` holds, and forget others to make room for it."""
+        self._held.append((rows, number, num_bytes))
+        self._num_bytes += num_bytes
+        while self._num_bytes > self._max_bytes and len(self._held) > 1:
+            oldest, position, freed = self._held.popleft()
+            oldest[position] = None
+            self._num_bytes -= freed

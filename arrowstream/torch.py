@@ -1,0 +1,32 @@
+"""The dataset for PyTorch's loaders; the only module that imports torch."""
+
+from typing import Any
+
+from torch.utils.data import IterableDataset, get_worker_info
+
+from arrowstream import dataset
+from arrowstream.world import World
+
+
+class StreamingDataset(dataset.StreamingDataset, IterableDataset[Any]):
+    """The dataset as an ``IterableDataset``: a loader's workers share out each epoch.
+
+    See :class:`arrowstream.dataset.StreamingDataset` for its arguments.
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._iterations = 0  # of this copy: a persistent worker begins one epoch after the other
+
+    def _world(self) -> World:
+        world = World.from_environment()
+        worker = get_worker_info()
+        return world if worker is None else world.with_worker(worker.id, worker.num_workers)
+
+    def _iteration_token(self) -> tuple[int, int] | None:
+        worker = get_worker_info()
+        if worker is None:
+            return None
+        self._iterations += 1
+        # The loader draws a seed for each of its iterators and gives worker w the seed + w.
+        return worker.seed - worker.id, self._iterations

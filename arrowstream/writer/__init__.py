@@ -1,0 +1,13 @@
+"""Writing shards: samples and record batches in, a directory of shards with an index out.
+
+* :mod:`arrowstream.writer.shards`: the writers that people use.
+* :mod:`arrowstream.writer.schema`: which encoding each column has.
+* :mod:`arrowstream.writer.cutter`: where one shard ends and the next begins.
+* :mod:`arrowstream.writer.pipeline`: from the rows of a shard to its file, in the background.
+* :mod:`arrowstream.writer.output`: the directory and the remote that files go to.
+"""
+
+from arrowstream.writer.schema import Columns
+from arrowstream.writer.shards import DEFAULT_SIZE_LIMIT, MDSWriter, ShardWriter
+
+__all__ = ["DEFAULT_SIZE_LIMIT", "Columns", "MDSWriter", "ShardWriter"]

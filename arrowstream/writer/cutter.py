@@ -1,0 +1,106 @@
+"""Where one shard ends and the next begins."""
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+#: Bytes of a record batch: the unit of range reads and of the finest shuffle.
+BATCH_BYTES = 1 << 20
+# What an Arrow IPC file adds to the buffers of its rows, at most: in all, a record batch, and a buffer.
+_FILE_OVERHEAD, _BATCH_OVERHEAD, _BUFFER_OVERHEAD = 2048, 512, 40
+
+
+class ShardCutter:
+    """Collects record batches of any size and gives the rows of one shard after the other.
+
+    Args:
+        schema: Of all record batches.
+        size_limit: Bytes that a shard's Arrow IPC file takes at most without compression; None: no limit.
+    """
+
+    def __init__(self, schema: pa.Schema, size_limit: int | None) -> None:
+        self._schema = schema
+        self._limit = size_limit
+        self._fixed_bytes = _FILE_OVERHEAD + 2 * schema.serialize().size
+        self._batch_bytes = _BATCH_OVERHEAD + _BUFFER_OVERHEAD * sum(map(_num_buffers, schema.types))
+        self._chunks: list[pa.RecordBatch] = []
+        self._num_bytes = 0
+
+    def add(self, chunk: pa.RecordBatch) -> Iterator[list[pa.RecordBatch]]:
+        """Take rows in, and give the shards that are full now.
+
+        Yields:
+            The record batches of a shard, every one of the same number of rows but the last.
+        """
+        while chunk.num_rows:
+            rows = self._rows_that_fit(chunk)
+            if rows == chunk.num_rows:
+                self._keep(chunk)
+                return
+            if rows:
+                self._keep(chunk.slice(0, rows))
+            yield self.finish()
+            chunk = chunk.slice(rows)
+
+    def finish(self) -> list[pa.RecordBatch]:
+        """Give the rows that are left, as the record batches of a last shard; empty when there are none."""
+        chunks, self._chunks = self._chunks, []
+        num_bytes, self._num_bytes = self._num_bytes, 0
+        return _rebatch(chunks, num_bytes)
+
+    def _keep(self, chunk: pa.RecordBatch) -> None:
+        self._chunks.append(chunk)
+        self._num_bytes += chunk.nbytes
+
+    def _rows_that_fit(self, chunk: pa.RecordBatch) -> int:
+        """Count the rows at the front of a chunk that the shard still has room for."""
+        if self._limit is None or self._file_bytes(self._num_bytes + chunk.nbytes) <= self._limit:
+            return int(chunk.num_rows)
+        fit, beyond = 0, chunk.num_rows
+        while beyond - fit > 1:
+            middle = (fit + beyond) // 2
+            if self._file_bytes(self._num_bytes + chunk.slice(0, middle).nbytes) <= self._limit:
+                fit = middle
+            else:
+                beyond = middle
+        # A sample that is larger than a shard may be has one of its own.
+        return fit if fit or self._chunks else 1
+
+    def _file_bytes(self, num_bytes: int) -> int:
+        num_batches = num_bytes // BATCH_BYTES + 2
+        return int(self._fixed_bytes + num_bytes + num_batches * self._batch_bytes)
+
+
+def _rebatch(chunks: list[pa.RecordBatch], num_bytes: int) -> list[pa.RecordBatch]:
+    num_rows = sum(chunk.num_rows for chunk in chunks)
+    if not num_rows:
+        return []
+    num_batches = max(1, round(num_bytes / BATCH_BYTES))
+    rows_per_batch = -(-num_rows // num_batches)
+    batches = []
+    parts: list[pa.RecordBatch] = []
+    missing = rows_per_batch
+    for chunk in chunks:
+        start = 0
+        while start < chunk.num_rows:
+            part = chunk.slice(start, missing)
+            parts.append(part)
+            start += part.num_rows
+            missing -= part.num_rows
+            if not missing:
+                batches.append(_concatenate(parts))
+                parts, missing = [], rows_per_batch
+    if parts:
+        batches.append(_concatenate(parts))
+    return batches
+
+
+def _concatenate(parts: list[pa.RecordBatch]) -> pa.RecordBatch:
+    return parts[0] if len(parts) == 1 else pa.concat_batches(parts)
+
+
+def _num_buffers(kind: pa.DataType) -> int:
+    if isinstance(kind, pa.BaseExtensionType):
+        return _num_buffers(kind.storage_type)
+    own = 3  # validity, offsets, values: no Arrow type that a shard holds has more of its own
+    return own + sum(_num_buffers(kind.field(number).type) for number in range(kind.num_fields))

@@ -1,0 +1,95 @@
+"""The directory and the remote that a writer's shards go to."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from arrowstream.errors import DirectoryInUseError, UnwritableError
+from arrowstream.index import INDEX_NAME
+from arrowstream.storage import Storage
+
+Out = str | os.PathLike[str] | tuple[str | os.PathLike[str], str]
+
+
+class Output:
+    """Where files go: a directory of this machine, and from there perhaps to a remote.
+
+    Args:
+        out: Directory, URL, or both as ``(local, remote)``.
+        keep_local: Whether files stay in the directory once they are in the remote.
+        attempts: Attempts in all for each upload.
+        options: Passed to fsspec's file system.
+    """
+
+    def __init__(self, out: Out, *, keep_local: bool, attempts: int, options: Mapping[str, Any] | None) -> None:
+        local, remote = out if isinstance(out, tuple) else (None, out)
+        storage = Storage(os.fspath(remote), options=options, attempts=attempts)
+        if local is None and storage.local_path is not None:
+            local = storage.local_path
+        self._directory = Path(local) if local is not None else None
+        self._remote = storage if self._directory is None or storage.local_path != self._directory else None
+        self._keeps_local = self._remote is None or keep_local
+
+    def claim(self, *, exist_ok: bool, first_shard: str) -> None:
+        """Make sure that nothing else lies where the dataset will be, before anything is written.
+
+        Raises:
+            DirectoryInUseError: Something does, and ``exist_ok`` is false.
+            UnwritableError: The directory cannot be made or emptied.
+        """
+        if self._directory is not None and self._directory.exists() and any(self._directory.iterdir()):
+            if not exist_ok:
+                raise DirectoryInUseError(
+                    f"{self._directory}: is not empty; give an empty directory, or exist_ok=True to delete its files"
+                )
+            shutil.rmtree(self._directory)
+        if self._remote is not None:
+            for name in (INDEX_NAME, first_shard):
+                if self._remote.exists(name):
+                    if not exist_ok:
+                        raise DirectoryInUseError(
+                            f"{self._remote.url_of(name)}: exists already; give an empty directory, or exist_ok=True "
+                            f"to write over it"
+                        )
+                    # The old index would make a dataset of old and new shards.
+                    self._remote.delete(name)
+        if self._directory is None:
+            self._directory = Path(tempfile.mkdtemp(prefix="arrowstream-write-"))
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unwritable(error, self._directory) from error
+
+    @property
+    def directory(self) -> Path:
+        """The directory of this machine, once it was claimed."""
+        if self._directory is None:
+            raise RuntimeError("the output was not claimed")
+        return self._directory
+
+    def publish(self, temporary: Path, name: str) -> None:
+        """Give a finished file its name, and bring it to the remote if there is one."""
+        path = self.directory / name
+        temporary.replace(path)
+        if self._remote is not None:
+            self._remote.upload(path, name)
+            if not self._keeps_local:
+                path.unlink()
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a small file as a whole, in the directory and in the remote."""
+        Storage(str(self.directory)).write(name, data)
+        if self._remote is not None:
+            self._remote.write(name, data)
+
+    def close(self) -> None:
+        """Remove the local directory if it was only the way to the remote."""
+        if not self._keeps_local:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _unwritable(error: OSError, path: Path) -> UnwritableError:
+    return UnwritableError(error.errno, f"{error.strerror}; give another directory as out=", str(path))

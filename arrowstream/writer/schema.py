@@ -1,0 +1,36 @@
+"""Which encoding each column of a dataset has."""
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+
+from arrowstream.columns import Encoding, infer_encoding, parse_encoding
+
+Columns: TypeAlias = Mapping[str, str | pa.DataType] | pa.Schema
+
+
+def parse_columns(columns: Columns) -> dict[str, Encoding]:
+    """Read what a user gave as ``columns=``.
+
+    Raises:
+        UnknownEncodingError: A column names an encoding that does not exist.
+    """
+    if isinstance(columns, pa.Schema):
+        return {field.name: infer_encoding(field) for field in columns}
+    return {name: parse_encoding(spec) for name, spec in columns.items()}
+
+
+def infer_columns(batch: pa.RecordBatch | Mapping[str, Any]) -> dict[str, Encoding]:
+    """Choose the encodings that fit a first batch."""
+    if isinstance(batch, pa.RecordBatch):
+        return parse_columns(batch.schema)
+    encodings = {}
+    for name, values in batch.items():
+        if isinstance(values, np.ndarray) and values.ndim > 1:
+            shape = ",".join(map(str, values.shape[1:]))
+            encodings[name] = parse_encoding(f"ndarray:{values.dtype.name}:{shape}")
+        else:
+            encodings[name] = infer_encoding(pa.field(name, pa.array(values).type))
+    return encodings

@@ -1,0 +1,268 @@
+"""The writers that people use: samples and record batches in, shards and an index out."""
+
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+import pyarrow as pa
+
+from arrowstream.columns import Encoding
+from arrowstream.errors import ArrowStreamError, EncodingError, MissingColumnError
+from arrowstream.hashing import DEFAULT_HASH, check_hash_names
+from arrowstream.index import INDEX_NAME, Index
+from arrowstream.progress import Progress
+from arrowstream.registry import load_format
+from arrowstream.units import parse_bytes
+from arrowstream.writer.cutter import BATCH_BYTES, ShardCutter
+from arrowstream.writer.output import Out, Output
+from arrowstream.writer.pipeline import Pipeline, group_of
+from arrowstream.writer.schema import Columns, infer_columns, parse_columns
+
+DEFAULT_SIZE_LIMIT = 1 << 26
+
+# Samples are turned into Arrow a few at a time until their size is known.
+_FIRST_ROWS = 8
+_MOST_ROWS = 1 << 16
+
+
+class ShardWriter:
+    """Writes a dataset of one format; :class:`MDSWriter` writes the native one.
+
+    It takes the arguments of mosaicml-streaming's writers and means the same by them. Use it in a ``with`` block: an
+    exception inside leaves shards behind, but no index.
+
+    Args:
+        columns: The encoding of each column, by name or as an Arrow type; or an Arrow schema. None: as the first
+            record batch has them.
+        out: Directory, URL, or both as ``(local, remote)``. A URL alone is written by way of a temporary directory.
+        keep_local: Whether the shards stay in the local directory when there is a remote one.
+        compression: ``"zstd:3"``, ``"lz4"`` (inside the shard, which stays an Arrow file), or ``"gz"``, ``"br"``,
+            ``"bz2"``, ``"snappy"`` (around it); with a level where the codec has one.
+        hashes: Names of hashes to store beside ``xxh3_64``, which is always stored.
+        size_limit: Bytes that a shard takes at most before compression, also as ``"64mb"``; a single sample that is
+            larger has a shard of its own. None: one shard.
+        progress_bar: Whether to show how much has been written.
+        max_workers: Shards that are encoded and uploaded at a time; each takes memory of its size.
+        retry: Attempts in all for each upload.
+        exist_ok: Whether a directory in use is emptied first. False: it is refused.
+        storage_options: Passed to fsspec's file system as they are.
+
+    Raises:
+        DirectoryInUseError: The directory holds files, and ``exist_ok`` is false. Nothing was written.
+        UnknownEncodingError: A column names an encoding that does not exist.
+        ValueError: An argument is out of range.
+    """
+
+    format_name: ClassVar[str]
+
+    def __init__(
+        self,
+        *,
+        columns: Columns | None = None,
+        out: Out,
+        keep_local: bool = False,
+        compression: str | None = None,
+        hashes: Sequence[str] | None = None,
+        size_limit: int | str | None = DEFAULT_SIZE_LIMIT,
+        progress_bar: bool = False,
+        max_workers: int | None = None,
+        retry: int = 2,
+        exist_ok: bool = False,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._format = load_format(self.format_name)
+        self.compression = compression or None
+        check_hash_names(hashes or [])
+        self.hashes = list(dict.fromkeys([DEFAULT_HASH, *(hashes or [])]))
+        self.size_limit = (parse_bytes(size_limit) or None) if size_limit is not None else None
+        self._encodings: dict[str, Encoding] = {}
+        self._schema = pa.schema([])
+        self._cutter = ShardCutter(self._schema, self.size_limit)
+        self._encoders: list[tuple[str, Callable[[Any], object]]] = []
+        self._rows: list[list[Any]] = []  # encoded values of samples that are not Arrow yet
+        self._rows_at_once = 1
+        if columns is not None:
+            self._set_encodings(parse_columns(columns))
+        self._num_samples = 0
+        self._closed = False
+        self._progress = Progress("writing", total=None, unit="B", shown=progress_bar, is_bytes=True)
+        self._output = Output(out, keep_local=keep_local, attempts=retry, options=storage_options)
+        self._pipeline = Pipeline(
+            self._format,
+            self._output,
+            compression=compression,
+            hashes=self.hashes,
+            max_workers=max_workers,
+            progress=self._progress,
+        )
+        self._output.claim(exist_ok=exist_ok, first_shard=self._pipeline.basename(0))
+
+    # Taking in -------------------------------------------------------------------------------------------------------
+
+    def write(self, sample: Mapping[str, Any]) -> None:
+        """Add one sample.
+
+        Args:
+            sample: A value for each column; None is a missing value. Other keys are ignored.
+
+        Raises:
+            EncodingError: A value does not fit its column. The sample was not added; the writer can go on.
+            MissingColumnError: The sample lacks a column. The same holds.
+            Exception: What went wrong with an earlier shard in the background, as itself.
+        """
+        try:
+            self._rows.append(
+                [None if (value := sample[name]) is None else encode(value) for name, encode in self._encoders]
+            )
+        except (KeyError, EncodingError) as error:
+            raise self._explain(sample) from error
+        if len(self._rows) >= self._rows_at_once:
+            self._flush_rows()
+
+    def write_batch(self, batch: pa.RecordBatch | pa.Table | Mapping[str, Any]) -> None:
+        """Add many samples at once.
+
+        Args:
+            batch: A record batch or table, or for each column an array or sequence of one element a sample: NumPy,
+                Arrow or Python values. Other columns are ignored.
+
+        Raises:
+            EncodingError: A column does not fit its encoding, or is of another length. Nothing was added.
+            MissingColumnError: A column is missing. The same holds.
+            Exception: What went wrong with an earlier shard in the background, as itself.
+        """
+        self._check_open()
+        self._flush_rows()
+        if isinstance(batch, pa.Table):
+            for part in batch.to_batches():
+                self.write_batch(part)
+            return
+        if not self._encodings:
+            self._set_encodings(infer_columns(batch))
+        names = batch.schema.names if isinstance(batch, pa.RecordBatch) else batch
+        columns = []
+        for name, encoding in self._encodings.items():
+            if name not in names:
+                raise MissingColumnError(f"column {name!r} is missing; the batch has: {', '.join(names)}")
+            try:
+                columns.append(encoding.column(batch[name]))
+            except EncodingError as error:
+                raise EncodingError(f"column {name!r} ({encoding.name}): {error}") from error
+        lengths = {name: len(column) for name, column in zip(self._encodings, columns, strict=True)}
+        if len(set(lengths.values())) > 1:
+            raise EncodingError(f"the columns of a batch are of different lengths: {lengths}")
+        self._add(pa.record_batch(columns, schema=self._schema))
+
+    def _flush_rows(self) -> None:
+        if not self._rows:
+            return
+        rows, self._rows = self._rows, []
+        self._check_open()
+        if not self._encodings:
+            raise ValueError("write(sample) needs columns={'name': 'encoding', …} when the writer is made")
+        values = zip(*rows, strict=True)
+        columns = []
+        for (name, encoding), column in zip(self._encodings.items(), values, strict=True):
+            try:
+                columns.append(encoding.to_arrow(list(column)))
+            except EncodingError as error:
+                last = self._num_samples + len(rows) - 1
+                raise EncodingError(
+                    f"column {name!r} ({encoding.name}), rows {self._num_samples} to {last}: {error}"
+                ) from error
+        batch = pa.record_batch(columns, schema=self._schema)
+        row_bytes = max(batch.nbytes / len(rows), 1)
+        self._rows_at_once = int(min(max(BATCH_BYTES / row_bytes, 1), 4 * len(rows), _MOST_ROWS))
+        self._add(batch)
+
+    def _add(self, batch: pa.RecordBatch) -> None:
+        self._check_open()
+        self._num_samples += batch.num_rows
+        for shard in self._cutter.add(batch):
+            self._pipeline.start(self._schema, shard)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ValueError("the writer is finished; make another one")
+        self._pipeline.check()
+
+    def _explain(self, sample: Mapping[str, Any]) -> ArrowStreamError:
+        """Find out what was wrong with a sample, and say where."""
+        row = self._num_samples + len(self._rows)
+        for name, encoding in self._encodings.items():
+            if name not in sample:
+                return MissingColumnError(
+                    f"column {name!r}, row {row}: is missing; the sample has: {', '.join(sample)}"
+                )
+            try:
+                if sample[name] is not None:
+                    encoding.encode(sample[name])
+            except EncodingError as error:
+                return EncodingError(f"column {name!r} ({encoding.name}), row {row}: {error}")
+        return EncodingError(f"row {row}: does not fit; its values changed while it was written")
+
+    # Schema ----------------------------------------------------------------------------------------------------------
+
+    def _set_encodings(self, encodings: dict[str, Encoding]) -> None:
+        if not encodings:
+            raise ValueError("a dataset needs at least one column")
+        self._encodings = encodings
+        self._encoders = [(name, encoding.encode) for name, encoding in encodings.items()]
+        self._schema = pa.schema([encoding.field(name) for name, encoding in encodings.items()])
+        self._cutter = ShardCutter(self._schema, self.size_limit)
+        self._rows_at_once = _FIRST_ROWS
+
+    def finish(self) -> Index:
+        """Write what is left, wait for all uploads, and put the index in its place.
+
+        Returns:
+            The index that was written.
+
+        Raises:
+            Exception: What went wrong with a shard in the background, as itself; there is no index then.
+        """
+        self._check_open()
+        try:
+            self._flush_rows()
+            last = self._cutter.finish()
+            if last:
+                self._pipeline.start(self._schema, last)
+            group = group_of(
+                self._pipeline.finish(),
+                format=self._format.name,
+                columns={name: encoding.name for name, encoding in self._encodings.items()},
+                compression=self.compression,
+                size_limit=self.size_limit,
+            )
+            index = Index(groups=(group,))
+            self._output.write(INDEX_NAME, index.to_json())
+        finally:
+            self._close()
+        return index
+
+    def _close(self) -> None:
+        self._closed = True
+        self._rows_at_once = 0  # so that a late write() is noticed
+        self._rows = []
+        self._pipeline.close()
+        self._output.close()
+        self._progress.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._closed:
+            return
+        if kind is None:
+            self.finish()
+        else:
+            self._close()
+
+
+class MDSWriter(ShardWriter):
+    """Writes MDS: Arrow IPC files that any Arrow tool opens."""
+
+    format_name = "mds"

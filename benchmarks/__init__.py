@@ -1,0 +1,1 @@
+"""Benchmarks of arrowstream beside its peers; ``python -m benchmarks.run --help`` says how."""

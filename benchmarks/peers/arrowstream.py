@@ -1,0 +1,50 @@
+"""arrowstream, as installed beside the harness."""
+
+from collections.abc import Iterable, Mapping
+
+from benchmarks.peers import base
+from benchmarks.request import Request
+from benchmarks.rows import Rows, Sample
+
+
+class Peer(base.Peer):
+    name = "arrowstream"
+    distributions = ("arrowstream", "pyarrow", "torch")
+    imports: Mapping[str, str] = {
+        "package": "import arrowstream",
+        "dataset": "from arrowstream import MDSWriter, StreamingDataset",
+    }
+    tasks: Mapping[str, tuple[str, ...]] = {
+        "import": ("",),
+        "write_sample": ("",),
+        "write_frame": ("",),
+        "random_sample": ("",),
+        "iterate": ("",),
+        "loader": ("",),
+    }
+
+    def write_samples(self, request: Request, rows: Rows, samples: list[Sample]) -> None:
+        from arrowstream import MDSWriter
+
+        with MDSWriter(out=str(request.data), columns=rows.encodings, size_limit=request.shard_bytes) as writer:
+            for sample in samples:
+                writer.write(sample)
+
+    def write_table(self, request: Request, table) -> None:
+        from arrowstream import write_dataframe
+
+        compression = request.options["compression"]
+        write_dataframe(table, str(request.data), compression=compression, size_limit=request.shard_bytes)
+
+    def open(self, request: Request):
+        from arrowstream import StreamingDataset
+
+        return StreamingDataset(local=str(request.data), batch_size=1)
+
+    def shuffled(self, request: Request) -> Iterable[Sample]:
+        from arrowstream import StreamingDataset
+
+        return StreamingDataset(local=str(request.data), shuffle=True, batch_size=request.batch_size)
+
+    def batches(self, request: Request):
+        return base.torch_loader(request, self.shuffled(request))

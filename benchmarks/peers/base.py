@@ -1,0 +1,79 @@
+"""What a peer is: how to write rows with a library, and how to read them back. Timing is none of its business.
+
+::
+
+    tasks              which tasks the peer takes part in, and in which ways (see ``Peer.tasks``)
+    write_samples      a writer, sample by sample        write_sample, and the data of every reading task
+    write_table        a writer of Arrow tables          write_frame
+    open               ds[i]                             random_sample, and the check of what was written
+    shuffled           for sample in ...                 iterate
+    batches            for batch in a DataLoader         loader
+"""
+
+from abc import ABC
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import ClassVar, Protocol
+
+from benchmarks.request import Request
+from benchmarks.rows import Rows, Sample
+
+
+class Readable(Protocol):
+    """Anything whose ``[i]`` is sample i."""
+
+    def __getitem__(self, i: int) -> Sample: ...
+
+
+class Peer(ABC):
+    """One library, or one limit that no library can pass."""
+
+    name: ClassVar[str]
+    #: Distributions whose versions belong in a result.
+    distributions: ClassVar[tuple[str, ...]] = ()
+    #: Whether the peer needs an environment of its own, made from ``requirements/NAME*.txt``.
+    own_environment: ClassVar[bool] = False
+    #: Statements timed by the task ``import``, by variant.
+    imports: ClassVar[Mapping[str, str]] = {}
+    #: Task to the ways in which the peer does it. "" is the way that the library's guide shows first; every other
+    #: way is a further line in the table, for options that change a lot.
+    tasks: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+
+    def write_samples(self, request: Request, rows: Rows, samples: list[Sample]) -> None:
+        """Write the samples one by one into the new directory ``request.data``, uncompressed; return when complete."""
+        raise NotImplementedError
+
+    def write_table(self, request: Request, table) -> None:
+        """Write a ``pyarrow.Table`` into the new directory ``request.data``; return when complete."""
+        raise NotImplementedError
+
+    def open(self, request: Request) -> Readable:
+        """Open ``request.data`` for reading by number."""
+        raise NotImplementedError
+
+    def shuffled(self, request: Request) -> Iterable[Sample]:
+        """Samples in a shuffled order, the same object for every epoch."""
+        raise NotImplementedError
+
+    def batches(self, request: Request) -> Iterable[Mapping[str, object]]:
+        """Collated, shuffled batches, the same object for every epoch."""
+        raise NotImplementedError
+
+    def versions(self) -> dict[str, str]:
+        found = {}
+        for distribution in (*self.distributions, "numpy"):
+            try:
+                found[distribution] = version(distribution)
+            except PackageNotFoundError:
+                found[distribution] = "not installed"
+        return found
+
+
+def torch_loader(request: Request, dataset, *, loader_class=None, **options):
+    """A torch DataLoader as every peer gets it: workers live on, so that an epoch does not pay for their start."""
+    from torch.utils.data import DataLoader
+
+    num_workers = request.options["num_workers"]
+    options.setdefault("batch_size", request.batch_size)
+    make = loader_class or DataLoader
+    return make(dataset, num_workers=num_workers, persistent_workers=num_workers > 0, **options)

@@ -1,0 +1,2 @@
+class VisionDataset:
+    """A base class to derive from; no benchmark makes one."""

@@ -1,0 +1,161 @@
+"""The rows that every peer gets: drawn once from a seed, stored as plain arrays, loaded with NumPy alone.
+
+A directory of rows holds ``rows.json`` and, per column, ``NAME.npy`` (rows of equal size) or the pair
+``NAME.offsets.npy`` and ``NAME.bytes`` (ragged). Peers load this directory instead of drawing the rows themselves,
+because NumPy promises the same random stream only within one version.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+Sample = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Ragged:
+    """Byte strings of unequal length: string ``i`` is ``content[offsets[i]:offsets[i + 1]]``."""
+
+    content: np.ndarray  # uint8 of shape (num_bytes,)
+    offsets: np.ndarray  # int64 of shape (n + 1,)
+
+    @classmethod
+    def of(cls, strings: list[bytes]) -> "Ragged":
+        offsets = np.zeros(len(strings) + 1, np.int64)
+        np.cumsum([len(string) for string in strings], out=offsets[1:])
+        return cls(np.frombuffer(b"".join(strings), np.uint8), offsets)
+
+    def __getitem__(self, i: int) -> bytes:
+        return self.content[self.offsets[i] : self.offsets[i + 1]].tobytes()
+
+
+Column = np.ndarray | Ragged
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowKind:
+    """One kind of row: what its columns are called in mosaic's terms, and how to draw n of them."""
+
+    encodings: Mapping[str, str]
+    draw: Callable[[np.random.Generator, int], dict[str, Column]]
+
+
+# fmt: off
+_WORDS = [
+    "a", "the", "of", "stream", "shard", "batch", "arrow", "sample", "column", "gradient", "tensor", "epoch", "resume",
+    "shuffle", "window", "cache", "bucket", "latency", "throughput", "deterministic", "naïve", "façade", "über",
+    "données", "größer", "строка", "данные", "矢印", "データ", "🏹",
+]
+# fmt: on
+
+
+def _draw_table(rng: np.random.Generator, n: int) -> dict[str, Column]:
+    words = np.array(_WORDS, dtype=object)
+    lengths = rng.integers(10, 90, n)
+    picks = np.split(rng.integers(0, len(words), lengths.sum()), np.cumsum(lengths)[:-1])
+    return {
+        "id": np.arange(n, dtype=np.int64),
+        "label": rng.integers(0, 100, n, dtype=np.int64),
+        "x": rng.standard_normal((n, 64), dtype=np.float32),
+        "text": Ragged.of([" ".join(words[pick]).encode() for pick in picks]),
+    }
+
+
+# Every kind has a column ``id`` equal to the row's number: that is how a shuffled sample is checked.
+ROW_KINDS: dict[str, RowKind] = {
+    "table": RowKind(
+        encodings={"id": "int", "label": "int", "x": "ndarray:float32:64", "text": "str"},
+        draw=_draw_table,
+    ),
+}
+
+
+class WrongRowError(AssertionError):
+    """A peer gave back something else than what was written; its speed is worth nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """The rows of one directory."""
+
+    encodings: dict[str, str]
+    columns: dict[str, Column]
+
+    def __len__(self) -> int:
+        return len(self.columns["id"])
+
+    def __getitem__(self, i: int) -> Sample:
+        return {name: _value(encoding, self.columns[name][i]) for name, encoding in self.encodings.items()}
+
+    def samples(self) -> list[Sample]:
+        """All rows, as a program that writes them has them."""
+        return [self[i] for i in range(len(self))]
+
+    def check(self, sample: Mapping[str, object]) -> int:
+        """Compare a sample (or one row of a collated batch) with the row of its id, and return that id."""
+        i = int(sample["id"])
+        if set(sample) != set(self.encodings):
+            raise WrongRowError(f"row {i} has the columns {sorted(sample)}, expected {sorted(self.encodings)}")
+        for name, expected in self[i].items():
+            found = sample[name]
+            if isinstance(expected, np.ndarray):
+                found = np.asarray(found)
+                same = found.dtype == expected.dtype and np.array_equal(found, expected)
+            else:
+                same = found == expected
+            if not same:
+                raise WrongRowError(f"row {i}, column {name!r}: read {found!r}, expected {expected!r}")
+        return i
+
+    def to_arrow(self):
+        """The same rows as a ``pyarrow.Table``."""
+        import pyarrow as pa
+
+        return pa.table({name: _to_arrow(encoding, self.columns[name]) for name, encoding in self.encodings.items()})
+
+
+def make_rows(directory: Path, kind: str, n: int, seed: int = 20_240) -> None:
+    """Draw n rows of one kind into a new directory."""
+    row_kind = ROW_KINDS[kind]
+    directory.mkdir(parents=True)
+    for name, column in row_kind.draw(np.random.default_rng(seed), n).items():
+        if isinstance(column, Ragged):
+            np.save(directory / f"{name}.offsets.npy", column.offsets)
+            column.content.tofile(directory / f"{name}.bytes")
+        else:
+            np.save(directory / f"{name}.npy", column)
+    (directory / "rows.json").write_text(json.dumps({"kind": kind, "n": n, "encodings": dict(row_kind.encodings)}))
+
+
+def load_rows(directory: Path) -> Rows:
+    """Load the rows that ``make_rows`` stored."""
+    encodings = json.loads((directory / "rows.json").read_text())["encodings"]
+    return Rows(encodings=encodings, columns={name: _load_column(directory, name) for name in encodings})
+
+
+def _load_column(directory: Path, name: str) -> Column:
+    fixed = directory / f"{name}.npy"
+    if fixed.exists():
+        return np.load(fixed)
+    return Ragged(np.fromfile(directory / f"{name}.bytes", np.uint8), np.load(directory / f"{name}.offsets.npy"))
+
+
+def _value(encoding: str, stored: object) -> object:
+    if encoding == "int":
+        return int(stored)
+    return stored.decode() if encoding == "str" else stored
+
+
+def _to_arrow(encoding: str, column: Column):
+    import pyarrow as pa
+
+    if isinstance(column, Ragged):
+        offsets = pa.py_buffer(column.offsets.astype(np.int32))
+        arrow_type = pa.string() if encoding == "str" else pa.binary()
+        return pa.Array.from_buffers(arrow_type, len(column.offsets) - 1, [None, offsets, pa.py_buffer(column.content)])
+    if column.ndim > 1:
+        return pa.FixedShapeTensorArray.from_numpy_ndarray(column)
+    return pa.array(column)

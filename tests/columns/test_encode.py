@@ -1,0 +1,293 @@
+"""What each encoding takes, what it refuses, and how it says so."""
+
+import re
+import sys
+from decimal import Decimal
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from arrowstream.columns import Encoding, parse_encoding
+from arrowstream.columns.describe import describe
+from arrowstream.columns.headed import pack_header, unpack
+from arrowstream.errors import EncodingError, MissingDependencyError
+from tests.columns.reading import read_all, same, written
+
+
+def refused(spec: Any, value: Any, message: str) -> None:
+    with pytest.raises(EncodingError) as caught:
+        parse_encoding(spec).encode(value)
+    assert re.search(message, str(caught.value)), str(caught.value)
+    assert str(caught.value).startswith("expected "), "reads on after 'column …, row …: '"
+    assert len(str(caught.value)) < 300
+
+
+def through(encoding: Encoding, *values: Any) -> list[Any]:
+    return read_all(encoding, written(encoding, list(values)))
+
+
+INTEGERS = ["int", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
+FLOATS = ["float16", "float32", "float64"]
+
+
+@pytest.mark.parametrize("spec", INTEGERS)
+def test_an_integer_column_refuses_what_is_no_integer(spec: str) -> None:
+    for value in (1.0, np.float32(1), True, np.True_, "1", Decimal(1), np.array([1]), [1]):
+        refused(spec, value, f"expected an integer from .* to .*, got {type(value).__name__}")
+
+
+@pytest.mark.parametrize("spec", INTEGERS)
+def test_an_integer_column_takes_its_range_and_no_more(spec: str) -> None:
+    limits = np.iinfo("int64" if spec == "int" else spec)
+    assert through(parse_encoding(spec), limits.min, np.int8(5), limits.max) == [limits.min, 5, limits.max]
+    refused(spec, int(limits.max) + 1, str(int(limits.max) + 1))
+    refused(spec, int(limits.min) - 1, f"got int {int(limits.min) - 1}")
+    refused(spec, 10**10000, "got int of 33220 bits")
+
+
+@pytest.mark.parametrize("spec", FLOATS)
+def test_a_float_column_takes_numbers_and_refuses_overflow(spec: str) -> None:
+    dtype = np.dtype(spec)
+    high = float(np.finfo(dtype).max)
+    values = [1, -0.0, 0.1, np.float32(0.5), np.int64(3), high, -high, np.inf, -np.inf, np.nan, np.float16(2)]
+    assert same(through(parse_encoding(spec), *values), [dtype.type(value) for value in values])
+    for value in (True, "1", Decimal(1), np.array(1.0), 1j):
+        refused(spec, value, f"got {type(value).__name__}")
+    for value in (10**400, -(10**400)):
+        refused(spec, value, f"expected a number within the range of {spec}")
+    if spec != "float64":
+        refused(spec, high * 1.1, "expected a number within the range")
+        refused(spec, np.float64(high * 1.1), "expected a number within the range")
+
+
+def test_a_bool_column_takes_bools_alone() -> None:
+    assert through(parse_encoding("bool"), True, np.False_, np.True_) == [True, False, True]
+    for value in (1, 0, "True", np.array(True), 1.0):
+        refused("bool", value, "expected a bool, got")
+
+
+def test_a_str_column_refuses_lone_surrogates_and_bytes() -> None:
+    refused("str", "a\ud800b", r"lone surrogate '\\ud800' at position 1; decode with errors='replace'")
+    refused("str", b"bytes", "expected a str, got bytes of 5 bytes b'bytes'")
+    assert through(parse_encoding("str"), np.str_("numpy")) == ["numpy"]
+
+
+def test_numbers_as_text_keep_every_digit() -> None:
+    assert through(parse_encoding("str_int"), 10**100, np.int8(3)) == [10**100, 3]
+    assert through(parse_encoding("str_float"), np.float32(0.1), 2) == [float(np.float32(0.1)), 2.0]
+    refused("str_int", 1.0, "expected int, got float 1.0")
+    refused("str_int", True, "expected int, got bool True")
+    refused("str_int", 10**10000, "expected a number that can be written out, got int")
+    refused("str_float", 10**400, "expected a number that can be written out, got int")
+    refused("str_float", "1", "expected float, got str '1'")
+    refused("str_decimal", 1.5, "expected Decimal, got float 1.5")
+
+
+def test_a_bytes_column_keeps_a_copy_of_what_it_is_given() -> None:
+    buffer = bytearray(b"abc")
+    for value in (buffer, memoryview(buffer)):
+        encoded = parse_encoding("bytes").encode(value)
+        buffer[:] = b"xyz"
+        assert encoded == b"abc"
+        buffer[:] = b"abc"
+    refused("bytes", "abc", "expected bytes, got str 'abc'")
+    refused("bytes", 3, "expected bytes, got int 3")
+
+
+@pytest.mark.parametrize("spec", ["ndarray:float32:2", "ndarray:float32", "ndarray"])
+def test_a_buffer_may_be_reused_for_the_next_sample(spec: str) -> None:
+    encoding = parse_encoding(spec)
+    buffer = np.zeros(2, np.float32)
+    encoded = []
+    for number in range(3):
+        buffer[:] = number
+        encoded.append(encoding.encode(buffer))
+    assert [value.tolist() for value in read_all(encoding, encoding.to_arrow(encoded))] == [[0, 0], [1, 1], [2, 2]]
+
+
+def test_a_list_may_be_reused_for_the_next_sample() -> None:
+    encoding = parse_encoding(pa.list_(pa.int64()))
+    values = [1]
+    first = encoding.encode(values)
+    values.append(2)
+    assert read_all(encoding, encoding.to_arrow([first, encoding.encode(values)])) == [[1], [1, 2]]
+
+
+def test_arrays_of_another_dtype_or_shape_are_refused() -> None:
+    refused("ndarray:float32:2,3", np.zeros((2, 3)), r"dtype float32, got ndarray of dtype float64 and shape \(2, 3\)")
+    refused("ndarray:float32:2,3", np.zeros((2, 3), ">f4"), "got ndarray of dtype >f4")
+    refused("ndarray:float32:2,3", np.zeros(6, "f4"), r"shape \(2, 3\), got ndarray of dtype float32 and shape \(6,\)")
+    refused("ndarray:float32", np.zeros(3, "i4"), "dtype float32, got ndarray of dtype int32")
+    refused("ndarray:bool:2", np.zeros(2, "u1"), "dtype bool, got ndarray of dtype uint8")
+    refused("ndarray:uint8:2", np.zeros(2, "?"), "dtype uint8, got ndarray of dtype bool")
+    refused("ndarray:bfloat16:2", np.zeros(2, "f4"), "dtype bfloat16, got ndarray of dtype float32")
+    refused("ndarray:uint16:2", np.zeros(2, ml_dtypes.bfloat16), "dtype uint16, got ndarray of dtype bfloat16")
+    refused("ndarray", np.array(["a"]), "expected an array of dtype uint8, .*got ndarray of dtype <U1")
+    refused("ndarray", np.array([None]), "got ndarray of dtype object")
+    for spec in ("ndarray", "ndarray:float32", "ndarray:float32:2"):
+        refused(spec, [1.0, 2.0], r"expected an array, got list \[1.0, 2.0\]; pass np.asarray")
+        refused(spec, np.ma.masked_array(np.zeros(2, "f4"), [True, False]), "without masked elements")
+
+
+def test_arrays_in_any_memory_layout_are_stored_row_major() -> None:
+    base = np.arange(24, dtype=np.float32).reshape(4, 6)
+    for view in (base.T[:2, :3], base[::2, ::2], base[::-1, :3][:2], np.asfortranarray(base[:2, :3])):
+        fitting = view[:2, :3]
+        for spec in ("ndarray:float32:2,3", "ndarray:float32", "ndarray"):
+            assert through(parse_encoding(spec), fitting)[0].tolist() == fitting.tolist()
+
+
+def test_a_dynamic_array_is_stored_in_the_byte_order_of_the_machine() -> None:
+    (value,) = through(parse_encoding("ndarray"), np.arange(3, dtype=">i4"))
+    assert same(value, np.arange(3, dtype=np.int32))
+
+
+def test_whatever_views_as_an_array_is_taken() -> None:
+    class Wrapped:
+        def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+            return np.ones(2, np.float32)
+
+    tensor = torch.ones(2, requires_grad=True)
+    for spec in ("ndarray:float32:2", "ndarray:float32", "ndarray"):
+        for value in (Wrapped(), tensor, torch.nn.Parameter(torch.ones(2)), np.ma.masked_array(np.ones(2, "f4"))):
+            assert same(through(parse_encoding(spec), value), [np.ones(2, np.float32)])
+    assert same(through(parse_encoding("ndarray:float32"), np.float32(3)), [np.array(3, np.float32)])
+
+
+def test_bfloat16_tensors_keep_their_bits() -> None:
+    tensor = torch.randn(3, 4, requires_grad=True).to(torch.bfloat16)
+    for value in (tensor, tensor.detach().T.contiguous().T):
+        for spec in ("ndarray:bfloat16:3,4", "ndarray:bfloat16", "ndarray"):
+            (read,) = through(parse_encoding(spec), value)
+            assert read.dtype == ml_dtypes.bfloat16
+            assert torch.equal(torch.from_numpy(read.view(np.int16)).view(torch.bfloat16), value.detach())
+
+
+def test_bfloat16_names_the_extra_that_it_needs_for_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoding = parse_encoding("ndarray:bfloat16:2")
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    array = written(encoding, [torch.ones(2, dtype=torch.bfloat16)])
+    with pytest.raises(MissingDependencyError, match=r"pip install 'arrowstream\[bfloat16\]'"):
+        encoding.reader(array)
+
+
+def test_the_header_of_a_dynamic_array_is_that_of_mosaicml_streaming() -> None:
+    value = np.arange(6, dtype=np.float32).reshape(2, 3)
+    assert parse_encoding("ndarray").encode(value) == bytes([34, 2 << 2, 2, 3]) + value.tobytes()
+    assert pack_header("uint8", (256, 1)) == bytes([8, 2 << 2 | 1, 0, 1, 1, 0])
+    assert pack_header("int64", (2**40,)) == bytes([65, 1 << 2 | 3]) + (2**40).to_bytes(8, "little")
+    assert pack_header("float64", ()) == bytes([66, 0])
+
+
+@pytest.mark.parametrize("content", [b"", b"\x22", b"\x07\x00", b"\x22\x04", b"\x22\x04\x02123", b"\x08\x04\x02123"])
+def test_bytes_that_are_no_dynamic_array_are_refused(content: bytes) -> None:
+    with pytest.raises(EncodingError, match="expected an array with its header, got"):
+        unpack(memoryview(content))
+
+
+def test_arrays_of_too_many_dimensions_are_refused() -> None:
+    refused("ndarray", np.zeros((1,) * 64, "u1"), "expected an array of dtype")
+
+
+def test_json_takes_what_json_holds_and_numpy() -> None:
+    values = {"a": np.arange(2), "b": np.float32(0.5), "c": [np.int8(1)]}
+    assert through(parse_encoding("json"), values) == [{"a": [0, 1], "b": 0.5, "c": [1]}]
+    (nan,) = through(parse_encoding("json"), float("nan"))
+    assert nan != nan
+    assert through(parse_encoding("json"), "lone \ud800") == ["lone \ud800"]
+    refused("json", {1, 2}, "expected a value that JSON can hold, got set")
+    circle: list[Any] = []
+    circle.append(circle)
+    refused("json", circle, "Circular reference")
+
+
+def test_pickle_says_what_does_not_pickle() -> None:
+    refused("pkl", lambda: None, "expected a value that pickles, got function")
+
+
+def test_arrow_types_refuse_what_does_not_convert() -> None:
+    refused(pa.timestamp("us"), "today", r"expected a value of timestamp\[us\], got str 'today'")
+    refused(pa.list_(pa.int32()), [1, "a"], "expected a value of list<item: int32>")
+    refused(pa.decimal128(3, 1), Decimal("1.25"), "expected a value of decimal128")
+    refused(pa.int64(), 1.0, "expected an integer")
+    refused(pa.binary(2), b"abc", "fixed_size_binary")
+    refused(pa.null(), 1, "expected a value of null")
+
+
+def test_fractions_are_not_cut_off_inside_of_nested_types() -> None:
+    refused(pa.list_(pa.int32()), [1, 2.5], "2.5 is no integer")
+    refused(pa.list_(pa.list_(pa.int32())), [[1], [np.float32(2)]], "is no integer")
+    refused(pa.struct({"a": pa.int64()}), {"a": 1.5}, "1.5 is no integer")
+    assert through(parse_encoding(pa.list_(pa.int32())), np.array([1, 2]), (3,)) == [[1, 2], [3]]
+
+
+def test_too_much_for_one_array_says_what_to_do() -> None:
+    encoding = parse_encoding("bytes")
+    big = b"x" * 2**29
+    with pytest.raises(EncodingError, match="do not fit into one binary array; pass fewer rows at a time"):
+        encoding.to_arrow([big] * 5)
+
+
+@pytest.mark.parametrize("value", ["x" * 10**6, b"x" * 10**6, list(range(10**5)), {i: i for i in range(10**5)}, object()])
+def test_descriptions_are_short(value: Any) -> None:
+    assert len(describe(value)) < 120
+    assert describe(value).startswith(type(value).__name__)
+
+
+@given(st.lists(st.none() | st.integers(-(2**63), 2**63 - 1)))
+def test_any_integers_come_back(values: list[int | None]) -> None:
+    assert read_all(parse_encoding("int"), written(parse_encoding("int"), values)) == values
+
+
+@given(st.lists(st.none() | st.floats(width=32)))
+def test_any_float32_come_back(values: list[float | None]) -> None:
+    expected = [None if value is None else np.float32(value) for value in values]
+    assert same(
+        [None if v is None else float(v) for v in read_all(parse_encoding("float32"), written(parse_encoding("float32"), values))],
+        [None if v is None else float(v) for v in expected],
+    )
+
+
+@given(st.lists(st.none() | st.booleans()), st.integers(0, 20))
+def test_any_bools_come_back_from_any_slice(values: list[bool | None], start: int) -> None:
+    encoding = parse_encoding("bool")
+    assert read_all(encoding, written(encoding, values).slice(start)) == values[start:]
+
+
+@given(st.lists(st.none() | st.text()), st.integers(0, 5))
+def test_any_text_comes_back_from_any_slice(values: list[str | None], start: int) -> None:
+    for spec in ("str", "json"):
+        encoding = parse_encoding(spec)
+        assert read_all(encoding, written(encoding, values).slice(start)) == values[start:]
+
+
+NUMERIC = st.one_of(
+    hnp.boolean_dtypes(), hnp.integer_dtypes(endianness="="), hnp.unsigned_integer_dtypes(endianness="="),
+    hnp.floating_dtypes(endianness="=", sizes=(16, 32, 64)),
+)  # fmt: skip
+
+
+@given(st.data())
+def test_any_array_comes_back(data: st.DataObject) -> None:
+    dtype = data.draw(NUMERIC)
+    shapes = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5)
+    values = data.draw(st.lists(st.none() | hnp.arrays(dtype, shapes), max_size=5))
+    for spec in ("ndarray", f"ndarray:{dtype.name}"):
+        encoding = parse_encoding(spec)
+        assert same(read_all(encoding, written(encoding, values)), values)
+
+
+@given(st.data())
+def test_any_array_of_one_shape_comes_back(data: st.DataObject) -> None:
+    dtype, shape = data.draw(NUMERIC), data.draw(hnp.array_shapes(max_dims=3, max_side=4))
+    values = data.draw(st.lists(st.none() | hnp.arrays(dtype, shape), max_size=5))
+    start = data.draw(st.integers(0, 5))
+    encoding = parse_encoding(f"ndarray:{dtype.name}:{','.join(map(str, shape))}")
+    assert same(read_all(encoding, written(encoding, values).slice(start)), values[start:])
