@@ -13,11 +13,11 @@ import os
 import socket
 import threading
 import uuid
-from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import BinaryIO
+from weakref import WeakValueDictionary
 
 import xxhash
 
@@ -65,7 +65,6 @@ class ShardCache:
         self._validate_hash = validate_hash
         self._attempts = attempts
         self._lock_timeout_s = lock_timeout_s
-        self._claims = PerProcess(_Claims)
         self._swept_by = 0
 
     def path(self, shard: Shard) -> Path:
@@ -99,7 +98,7 @@ class ShardCache:
             (private / "tmp").mkdir(parents=True, exist_ok=True)
             path.parent.mkdir(parents=True, exist_ok=True)
             self._sweep(private / "tmp")
-            with self._claims.get().claim(private / "lock", cached_name(shard), self._lock_timeout_s):
+            with _claims.get().claim(private / "lock", cached_name(shard), self._lock_timeout_s):
                 if not self.has(shard):
                     self._fetch_claimed(shard, path, private / "tmp")
         return path
@@ -188,25 +187,42 @@ class _Claims:
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
-        self._by_name: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-        # Kept open: a process loses all its record locks on a file when it closes any descriptor of that file.
-        self._files: dict[Path, BinaryIO] = {}
+        self._by_name: WeakValueDictionary[tuple[Path, str], threading.Lock] = WeakValueDictionary()
+        self._files: dict[Path, tuple[BinaryIO, int]] = {}  # and how many claims use it
 
     @contextlib.contextmanager
     def claim(self, lock_file: Path, name: str, timeout_s: float) -> Iterator[None]:
-        with self._guard:
-            between_threads = self._by_name[name]
-            if lock_file not in self._files:
-                self._files[lock_file] = lock_file.open("ab")
-            file = self._files[lock_file]
         place = xxhash.xxh3_64_intdigest(name.encode()) >> 2  # below 2^63: an offset
-        with between_threads:
-            held = _lock_byte(file, place, name, timeout_s)
-            try:
-                yield
-            finally:
-                if held:
-                    fcntl.lockf(file, fcntl.LOCK_UN, 1, place)
+        with self._open(lock_file) as file:
+            with self._guard:
+                between_threads = self._by_name.setdefault((lock_file, name), threading.Lock())
+            with between_threads:
+                held = _lock_byte(file, place, name, timeout_s)
+                try:
+                    yield
+                finally:
+                    if held:
+                        fcntl.lockf(file, fcntl.LOCK_UN, 1, place)
+
+    @contextlib.contextmanager
+    def _open(self, lock_file: Path) -> Iterator[BinaryIO]:
+        """Open a file once for all its claims: closing any descriptor of it frees all record locks of the process."""
+        with self._guard:
+            file, users = self._files.get(lock_file) or (lock_file.open("ab"), 0)
+            self._files[lock_file] = (file, users + 1)
+        try:
+            yield file
+        finally:
+            with self._guard:
+                _, users = self._files.pop(lock_file)
+                if users > 1:
+                    self._files[lock_file] = (file, users - 1)
+                else:
+                    file.close()
+
+
+# One for all caches of a process: record locks do not keep its threads apart.
+_claims = PerProcess(_Claims)
 
 
 def _lock_byte(file: BinaryIO, place: int, name: str, timeout_s: float) -> bool:
@@ -233,7 +249,8 @@ def _lock_byte(file: BinaryIO, place: int, name: str, timeout_s: float) -> bool:
         if outcome.set_running_or_notify_cancel():
             outcome.set_result(True)
         else:
-            fcntl.lockf(file, fcntl.LOCK_UN, 1, place)
+            with contextlib.suppress(ValueError):  # the file was closed, and the lock is gone with it
+                fcntl.lockf(file, fcntl.LOCK_UN, 1, place)
 
     # The kernel wakes the waiter, but its wait has no deadline; so it is a thread's that may be left behind.
     threading.Thread(target=wait, name="arrowstream-lock", daemon=True).start()

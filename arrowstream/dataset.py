@@ -264,7 +264,7 @@ class StreamingDataset:
         if self.batch_size is None and world.workers_per_rank > 1:
             raise ValueError("Please pass `batch_size`: the workers of a loader need it to share out the epoch.")
         # Workers begin together and are told their epoch now; alone, an epoch begins with its first sample.
-        epoch = None if token is None else self._epochs.claim(token)
+        epoch = None if token is None else self._epochs.claim(token, world.workers_per_rank)
         return self._iterate(world, epoch)
 
     def _iterate(self, world: World, epoch: int | None) -> Iterator[Any]:

@@ -60,7 +60,8 @@ class Decoder:
         Returns:
             A function of a row in [0, batch.num_rows). What it returns owns its memory.
         """
-        columns, values = [], []
+        columns: list[tuple[str, str, tuple[str, ...]]] = []
+        values: list[object] = []
         for number, (name, encoding) in enumerate(self._encodings):
             reader = encoding.reader(batch.column(number))
             columns.append((name, reader.expression, tuple(reader.values)))

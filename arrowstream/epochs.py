@@ -18,7 +18,7 @@ from multiprocessing import reduction
 from typing import Any
 
 _COUNTER = struct.Struct("<q")
-_CLAIM = struct.Struct("<qqq")
+_CLAIM = struct.Struct("<qqqq")
 _NUM_CLAIMS = 16
 _SIZE = _COUNTER.size + _NUM_CLAIMS * _CLAIM.size
 
@@ -67,11 +67,12 @@ class EpochCounter:
         with self._locked():
             _COUNTER.pack_into(self._shared, 0, epoch)
 
-    def claim(self, token: tuple[int, int] | None = None) -> int:
+    def claim(self, token: tuple[int, int] | None = None, sharers: int = 1) -> int:
         """Begin an epoch.
 
         Args:
             token: What the workers of one iteration have in common; None when there is nobody else.
+            sharers: How many they are; each claims once.
 
         Returns:
             The epoch's number, from 0.
@@ -79,15 +80,17 @@ class EpochCounter:
         with self._locked():
             if token is not None:
                 for slot in range(_NUM_CLAIMS):
-                    seed, iteration, claimed = _CLAIM.unpack_from(self._shared, _COUNTER.size + slot * _CLAIM.size)
-                    # Epochs are stored one higher: a slot of zeros is empty.
-                    if claimed and (seed, iteration) == token:
-                        return int(claimed) - 1
+                    place = _COUNTER.size + slot * _CLAIM.size
+                    seed, iteration, claimed, missing = _CLAIM.unpack_from(self._shared, place)
+                    # A token that all have shown is spent: a loader that is seeded anew shows it again.
+                    if missing and (seed, iteration) == token:
+                        _CLAIM.pack_into(self._shared, place, *token, claimed, missing - 1)
+                        return int(claimed)
             epoch = int(_COUNTER.unpack_from(self._shared, 0)[0])
             _COUNTER.pack_into(self._shared, 0, epoch + 1)
             if token is not None:
-                slot = epoch % _NUM_CLAIMS
-                _CLAIM.pack_into(self._shared, _COUNTER.size + slot * _CLAIM.size, *token, epoch + 1)
+                place = _COUNTER.size + epoch % _NUM_CLAIMS * _CLAIM.size
+                _CLAIM.pack_into(self._shared, place, *token, epoch, sharers - 1)
             return epoch
 
     def __getstate__(self) -> dict[str, Any]:

@@ -107,6 +107,7 @@ def _stream(df: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch], int | None]:
 def _pandas_stream(df: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch], int]:
     # Piece by piece, so that no second copy of the whole frame is made; the schema has to come from all of it. What
     # pandas would say of itself in the metadata is left out: it describes the index of one piece.
+    df = df.set_axis(map(str, df.columns), axis=1)  # shares the data
     schema = pa.Schema.from_pandas(df, preserve_index=False).remove_metadata()
 
     def pieces() -> Iterator[pa.RecordBatch]:

@@ -95,10 +95,12 @@ def open_file(path: Path) -> pa.ipc.RecordBatchFileReader:
     """
     try:
         with pa.memory_map(str(path)) as file:
-            return pa.ipc.open_file(file.read_buffer())
+            reader = pa.ipc.open_file(file.read_buffer())
+        _ = reader.schema.names  # Arrow does not check that they are UTF-8
+        return reader
     except FileNotFoundError as error:
         raise MissingShardError(f"{path}: does not exist") from error
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         # An empty file cannot be mapped (EINVAL); a cut one has no footer.
         size = path.stat().st_size if path.exists() else 0
         raise CorruptShardError(f"{path}: {size} bytes that are no whole Arrow IPC file ({error})") from error

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 
 from arrowstream.dataset import StreamingDataset
-from arrowstream.errors import MissingDependencyError
+from arrowstream.errors import MissingDependencyError, MissingShardError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -36,6 +36,7 @@ def scan(source: Source, *, fetch: bool | None = None, sample_id: bool = False) 
 
     Raises:
         MissingDependencyError: Polars is not installed.
+        MissingShardError: No shard is in the cache, and ``fetch`` is false.
         StorageError: The index, or a shard that has to be fetched, could not be.
     """
     try:
@@ -45,11 +46,13 @@ def scan(source: Source, *, fetch: bool | None = None, sample_id: bool = False) 
     dataset = _dataset(source)
     paths = _paths(dataset, source, fetch)
     if not paths:
-        return _empty_frame(pl, dataset.schema if dataset.num_shards and fetch else pa.schema([]), sample_id)
+        if dataset.num_shards:
+            raise MissingShardError(
+                f"{dataset!r}: none of its shards lies in the cache yet; iterate over it first, or pass fetch=True"
+            )
+        return _empty_frame(sample_id=sample_id)
     tensors = [
-        _tensor(pl, field.name, field.type)
-        for field in _schema(paths)
-        if isinstance(field.type, pa.BaseExtensionType)
+        _tensor(pl, field.name, field.type) for field in _schema(paths) if isinstance(field.type, pa.BaseExtensionType)
     ]
     if not sample_id:
         return pl.scan_ipc([path for _, path in paths], glob=False).with_columns(tensors)
@@ -109,6 +112,7 @@ def _tensor(pl: Any, name: str, kind: pa.BaseExtensionType) -> Any:
     return storage
 
 
-def _empty_frame(pl: Any, schema: pa.Schema, sample_id: bool) -> Any:
-    frame = pl.from_arrow(schema.empty_table()).lazy()
-    return frame.with_columns(pl.lit(0, pl.Int64).alias("sample_id")) if sample_id else frame
+def _empty_frame(*, sample_id: bool) -> "pl.LazyFrame":
+    import polars as pl
+
+    return pl.LazyFrame(schema={"sample_id": pl.Int64} if sample_id else {})

@@ -54,9 +54,12 @@ class OpenShard:
                 f"{path}: holds the content {ipc.content_of(self.schema)!r}, the index says {shard.content!r}; "
                 f"the file or the index was replaced"
             )
-        self.rows_per_batch: int = self.batch(0).num_rows if num_batches else 1
+        self.rows_per_batch = 0
+        self.rows_per_batch = self.batch(0).num_rows if num_batches else 1
         last_rows = self.batch(num_batches - 1).num_rows if num_batches else 0
         num_samples = (num_batches - 1) * self.rows_per_batch + last_rows if num_batches else 0
+        if self.rows_per_batch < last_rows:
+            raise CorruptShardError(f"{path}: its record batches are not of one size")
         if num_samples != shard.num_samples:
             raise CorruptShardError(f"{path}: holds {num_samples} rows, the index says {shard.num_samples}")
 
@@ -80,6 +83,8 @@ class OpenShard:
                 batch.validate(full=True)
         except (pa.ArrowException, OSError) as error:
             raise CorruptShardError(f"{self._path}: record batch {number} is corrupt ({error})") from error
+        if self.rows_per_batch and batch.num_rows != self.rows_per_batch and number < len(self._rows) - 1:
+            raise CorruptShardError(f"{self._path}: its record batches are not of one size")
         return batch
 
     def _open_batch(self, number: int) -> ReadRow:

@@ -1,6 +1,6 @@
 """Measure arrowstream beside its peers: every peer in a process and an environment of its own, in turn, round by round.
 
-  python -m benchmarks.run                                  everything, 5 rounds (half an hour on two cores)
+  python -m benchmarks.run                                  everything, 5 rounds (about an hour on two cores)
   python -m benchmarks.run --quick                          everything once on few rows: does it work?
   python -m benchmarks.run --tasks iterate,loader           some tasks
   python -m benchmarks.run --peers arrowstream,memmap       some peers (no environment is made for the others)
@@ -41,6 +41,9 @@ class Job:
     task: str
     variant: str
     entrant: Entrant
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (self.task, self.variant, str(self.entrant)) if part)
 
 
 class PeerError(RuntimeError):
@@ -125,29 +128,31 @@ def _jobs(options: argparse.Namespace) -> Iterator[Job]:
 def _measure(
     jobs: list[Job], pythons: Mapping[str, Path], options: argparse.Namespace, scratch: Path
 ) -> dict[Job, Series]:
-    rows = scratch / "rows"
-    make_rows(rows, options.rows, options.n)
+    """Prepare the data, then give every job its turns. An interrupt ends the rounds, not the report."""
+    make_rows(scratch / "rows", options.rows, options.n)
     series = {job: Series(entrant=job.entrant, answers=[]) for job in jobs}
     for peer in dict.fromkeys(job.entrant.peer for job in jobs if TASKS[job.task].reads):
         preparation = Job(task="prepare", variant="", entrant=Entrant(peer=peer, way=""))
         try:
             _ask(preparation, pythons[peer], options, scratch)
-        except PeerError as error:
+        except (PeerError, OSError) as error:
             failed = [job for job in jobs if job.entrant.peer == peer and TASKS[job.task].reads]
             series |= {job: replace(series[job], error=f"preparing its data: {error}") for job in failed}
-    for round_number in range(options.rounds):
-        for job in jobs:
-            entry = series[job]
-            if entry.error:
-                continue
-            shown = " ".join(part for part in (job.task, job.variant, str(job.entrant)) if part)
-            print(f"round {round_number + 1}/{options.rounds}: {shown}", file=sys.stderr)
-            try:
-                answer = _ask(job, pythons[job.entrant.peer], options, scratch)
-                series[job] = replace(entry, answers=[*entry.answers, answer])
-            except PeerError as error:
-                series[job] = replace(entry, error=str(error))
+    with contextlib.suppress(KeyboardInterrupt):
+        for round_number in range(options.rounds):
+            for job in jobs:
+                if not series[job].error:
+                    print(f"round {round_number + 1}/{options.rounds}: {job}", file=sys.stderr)
+                    series[job] = _take_turn(job, series[job], pythons[job.entrant.peer], options, scratch)
     return series
+
+
+def _take_turn(job: Job, so_far: Series, python: Path, options: argparse.Namespace, scratch: Path) -> Series:
+    try:
+        answer = _ask(job, python, options, scratch)
+    except (PeerError, OSError) as error:
+        return replace(so_far, error=str(error))
+    return replace(so_far, answers=[*so_far.answers, answer])
 
 
 def _ask(job: Job, python: Path, options: argparse.Namespace, scratch: Path) -> Measured:

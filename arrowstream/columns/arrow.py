@@ -11,6 +11,7 @@ from arrowstream.columns.buffers import AnyArray
 from arrowstream.columns.describe import describe
 from arrowstream.columns.encoding import Encoding, RowReader, single_array
 from arrowstream.columns.nested import is_list
+from arrowstream.columns.temporal import reads_as_datetime, temporal_reader
 from arrowstream.errors import EncodingError
 
 _REFUSALS = (pa.ArrowException, TypeError, ValueError, OverflowError)
@@ -57,10 +58,12 @@ class ArrowEncoding(Encoding):
 
     def reader(self, array: pa.Array) -> RowReader:
         """Prepare to read rows; Arrow itself tells which are null, where no encoding of ours reads the type."""
-        return self._reader(array) if self._native is None else self._native.reader(array)
+        if self._native is not None:
+            return self._native.reader(array)
+        return super().reader(array) if reads_as_datetime(array.type) else self._reader(array)
 
     def _reader(self, array: pa.Array) -> RowReader:
-        return RowReader("$v[r].as_py()", {"v": array})
+        return temporal_reader(array) if reads_as_datetime(array.type) else RowReader("$v[r].as_py()", {"v": array})
 
     def _takes(self, arrow_type: pa.DataType) -> bool:
         return self._native is None or self._native.fits(arrow_type)

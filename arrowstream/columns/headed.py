@@ -44,7 +44,9 @@ class HeadedArrayEncoding(BytesEncoding):
         else:
             array = as_ndarray(value)
             name = _name(array.dtype)
-        if name not in _CODES or array.ndim > _MAX_NDIM:
+        if array.ndim > _MAX_NDIM:
+            raise EncodingError(f"expected an array of at most {_MAX_NDIM} dimensions, got one of {array.ndim}")
+        if name not in _CODES:
             raise EncodingError(f"expected an array of dtype {', '.join(_CODES)}, got {describe(array)}")
         content = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
         return pack_header(name, array.shape) + content.tobytes()

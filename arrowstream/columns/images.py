@@ -102,6 +102,7 @@ class PixelsEncoding(ImageEncoding):
                 f"expected an image without a palette, got mode {image.mode!r}; "
                 "convert it first: image.convert('RGB') or image.convert('RGBA')"
             )
+        _load(image)
         mode = image.mode.encode()
         return _PIL_HEADER.pack(*image.size, len(mode)) + mode + image.tobytes()
 
@@ -145,7 +146,15 @@ class ImageListEncoding(Encoding):
         return bool(is_list) and is_bytes(arrow_type.value_type)
 
 
+def _load(image: Any) -> None:
+    try:
+        image.load()
+    except Exception as error:  # whatever a decoder raises for a broken or closed file
+        raise EncodingError(f"expected an image with pixels, got {describe(image)}: {error!r}") from error
+
+
 def _saved(image: Any, name: str) -> bytes:
+    _load(image)
     content = BytesIO()
     try:
         image.save(content, format=name)

@@ -24,7 +24,7 @@ from arrowstream.errors import EncodingError, UnknownEncodingError
 
 _MAX_ELEMENTS = np.iinfo(np.int32).max  # of one row of a fixed-size list
 
-_STORED = {element.arrow_type: element for name, element in ELEMENTS.items() if name not in {"bool", BFLOAT16}}
+_NUMBERS = {element.arrow_type: element for name, element in ELEMENTS.items() if name not in {"bool", BFLOAT16}}
 
 _NAMED: dict[str, Callable[[str], Encoding]] = {
     **dict.fromkeys(("int", *INTEGER_NAMES), IntegerEncoding),
@@ -142,12 +142,12 @@ def _native_encoding(arrow_type: pa.DataType) -> Encoding | None:
         return BytesEncoding()
     if pa.types.is_boolean(arrow_type):
         return BoolEncoding()
-    if pa.types.is_integer(arrow_type) or pa.types.is_floating(arrow_type):
-        return parse_encoding(str(np.dtype(arrow_type.to_pandas_dtype())))
+    if arrow_type in _NUMBERS:
+        return parse_encoding(_NUMBERS[arrow_type].name)
     if isinstance(arrow_type, BFloat16Type):
         return FixedArrayEncoding(ELEMENTS[BFLOAT16], arrow_type.shape)
     if isinstance(arrow_type, pa.FixedShapeTensorType) and not is_permuted(arrow_type):
-        element = _STORED.get(arrow_type.value_type)
+        element = _NUMBERS.get(arrow_type.value_type)
         shape = tuple(arrow_type.shape)
         return FixedArrayEncoding(element, shape) if element and shape and all(shape) else None
     return None

@@ -43,7 +43,7 @@ class IntegerEncoding(Encoding):
 
     def _from_numpy(self, values: AnyArray) -> pa.Array:
         if values.dtype.kind not in "iu" or values.ndim != 1:
-            raise EncodingError(f"expected a column of {self._expected()}, got {describe(values)}")
+            raise EncodingError(f"expected a column of {self._dtype}, got {describe(values)}")
         if not np.can_cast(values.dtype, self._dtype) and len(values):
             low, high = int(values.min()), int(values.max())
             if low < self._low or high > self._high:
@@ -106,7 +106,7 @@ class FloatEncoding(Encoding):
 
     def _from_numpy(self, values: AnyArray) -> pa.Array:
         if values.dtype.kind not in "iuf" or values.ndim != 1:
-            raise EncodingError(f"expected a column of {self._expected()}, got {describe(values)}")
+            raise EncodingError(f"expected a column of {self._dtype}, got {describe(values)}")
         if not np.can_cast(values.dtype, self._dtype):
             too_large = self._overflows(values)
             if too_large.any():

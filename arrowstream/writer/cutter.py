@@ -50,16 +50,16 @@ class ShardCutter:
 
     def _keep(self, chunk: pa.RecordBatch) -> None:
         self._chunks.append(chunk)
-        self._num_bytes += chunk.nbytes
+        self._num_bytes += _num_bytes(chunk)
 
     def _rows_that_fit(self, chunk: pa.RecordBatch) -> int:
         """Count the rows at the front of a chunk that the shard still has room for."""
-        if self._limit is None or self._file_bytes(self._num_bytes + chunk.nbytes) <= self._limit:
+        if self._limit is None or self._file_bytes(self._num_bytes + _num_bytes(chunk)) <= self._limit:
             return int(chunk.num_rows)
         fit, beyond = 0, chunk.num_rows
         while beyond - fit > 1:
             middle = (fit + beyond) // 2
-            if self._file_bytes(self._num_bytes + chunk.slice(0, middle).nbytes) <= self._limit:
+            if self._file_bytes(self._num_bytes + _num_bytes(chunk.slice(0, middle))) <= self._limit:
                 fit = middle
             else:
                 beyond = middle
@@ -97,6 +97,12 @@ def _rebatch(chunks: list[pa.RecordBatch], num_bytes: int) -> list[pa.RecordBatc
 
 def _concatenate(parts: list[pa.RecordBatch]) -> pa.RecordBatch:
     return parts[0] if len(parts) == 1 else pa.concat_batches(parts)
+
+
+def _num_bytes(chunk: pa.RecordBatch) -> int:
+    """Count the bytes of a chunk, joined with others: one null among them gives all rows a validity bitmap."""
+    bitmap = chunk.num_rows // 8 + 1
+    return int(chunk.nbytes + sum(bitmap for column in chunk.columns if not column.null_count))
 
 
 def _num_buffers(kind: pa.DataType) -> int:

@@ -19,7 +19,7 @@ from arrowstream.index import Shard, ShardGroup
 from arrowstream.progress import Progress
 from arrowstream.writer.output import Output
 
-_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.ENOENT}
 
 
 class Pipeline:

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from arrowstream.columns import Encoding, infer_encoding, parse_encoding
+from arrowstream.columns.arrow_types import without_views
 
 Columns: TypeAlias = Mapping[str, str | pa.DataType] | pa.Schema
 
@@ -19,7 +20,11 @@ def parse_columns(columns: Columns) -> dict[str, Encoding]:
     """
     if isinstance(columns, pa.Schema):
         return {field.name: infer_encoding(field) for field in columns}
-    return {name: parse_encoding(spec) for name, spec in columns.items()}
+    # A slice of a view array is written with all the text of the array it was cut from.
+    return {
+        name: parse_encoding(without_views(spec) if isinstance(spec, pa.DataType) else spec)
+        for name, spec in columns.items()
+    }
 
 
 def infer_columns(batch: pa.RecordBatch | Mapping[str, Any]) -> dict[str, Encoding]:

@@ -221,8 +221,8 @@ class ShardWriter:
         Raises:
             Exception: What went wrong with a shard in the background, as itself; there is no index then.
         """
-        self._check_open()
         try:
+            self._check_open()
             self._flush_rows()
             last = self._cutter.finish()
             if last:

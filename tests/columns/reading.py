@@ -1,5 +1,6 @@
 """What the decoder of a dataset does with a reader, for one column."""
 
+import math
 import re
 from typing import Any
 
@@ -12,7 +13,7 @@ from arrowstream.columns import Encoding, RowReader
 def read_rows(reader: RowReader, rows: Any) -> list[Any]:
     names = {f"c0_{name}": value for name, value in reader.values.items()}
     expression = re.sub(r"\$(\w+)", r"c0_\1", reader.expression)
-    exec(f"def read_row(r): return {expression}", names)  # noqa: S102
+    exec(f"def read_row(r): return {expression}", names)
     return [names["read_row"](r) for r in rows]
 
 
@@ -36,4 +37,5 @@ def same(left: Any, right: Any) -> bool:
     if isinstance(left, np.ndarray | np.generic):
         exact = type(left) is type(right) and left.dtype == right.dtype and left.shape == right.shape
         return exact and left.tobytes() == right.tobytes()
-    return type(left) is type(right) and (left == right or (left != left and right != right))
+    both_nan = isinstance(left, float) and isinstance(right, float) and math.isnan(left) and math.isnan(right)
+    return type(left) is type(right) and (left == right or both_nan)

@@ -1,7 +1,6 @@
 """For every encoding, a few values as they are read back."""
 
-import datetime
-import decimal
+import datetime as dt
 from decimal import Decimal
 from typing import Any
 
@@ -30,9 +29,7 @@ SAMPLES: dict[Any, list[Any]] = {
     "int": [0, -1, 2**63 - 1, -(2**63)],
     **{name: [np.dtype(name).type(v) for v in (0, 1, 100)] for name in ("int8", "int16", "int32", "int64")},
     **{name: [np.dtype(name).type(v) for v in (0, 1, 200)] for name in ("uint8", "uint16", "uint32", "uint64")},
-    **{
-        name: [np.dtype(name).type(v) for v in (0.5, -1, np.inf, np.nan)] for name in ("float16", "float32", "float64")
-    },
+    **{name: [np.dtype(name).type(v) for v in (0.5, -1, np.inf, np.nan)] for name in ("float16", "float32", "float64")},
     "bool": [True, False, True],
     "str": ["", "text", "Grüße, 世界 🎉", "zero \0 inside"],
     "str_int": [0, -(10**30), 7],
@@ -61,11 +58,11 @@ SAMPLES: dict[Any, list[Any]] = {
     pa.large_binary(): [b"a", b""],
     pa.binary_view(): [b"a", b"", b"bytes too long to stand inside of the view"],
     pa.binary(2): [b"ab", b"cd"],
-    pa.timestamp("us"): [datetime.datetime(2020, 1, 2, 3, 4, 5, 6)],  # noqa: DTZ001
-    pa.timestamp("ms", "UTC"): [datetime.datetime(2020, 1, 2, tzinfo=datetime.timezone.utc)],  # noqa: UP017
-    pa.date32(): [datetime.date(2020, 1, 2)],
-    pa.duration("us"): [datetime.timedelta(seconds=3)],
-    pa.decimal128(10, 2): [decimal.Decimal("1.25"), decimal.Decimal("-3.00")],
+    pa.timestamp("us"): [dt.datetime(2020, 1, 2, 3, 4, 5, 6)],
+    pa.timestamp("ms", "UTC"): [dt.datetime(2020, 1, 2, tzinfo=dt.UTC)],
+    pa.date32(): [dt.date(2020, 1, 2)],
+    pa.duration("us"): [dt.timedelta(seconds=3)],
+    pa.decimal128(10, 2): [Decimal("1.25"), Decimal("-3.00")],
     pa.dictionary(pa.int32(), pa.string()): ["a", "b", "a"],
     pa.list_(pa.int32()): [[1, 2], [], [3]],
     pa.large_list(pa.string_view()): [["a"], []],

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from arrowstream.columns import Encoding, parse_encoding
+from arrowstream.columns.buffers import list_offsets
 from arrowstream.columns.describe import describe
+from arrowstream.columns.encoding import single_array
 from arrowstream.columns.headed import pack_header, unpack
 from arrowstream.errors import EncodingError, MissingDependencyError
 from tests.columns.reading import read_all, same, written
@@ -192,15 +194,15 @@ def test_bytes_that_are_no_dynamic_array_are_refused(content: bytes) -> None:
         unpack(memoryview(content))
 
 
+@pytest.mark.skipif(np.lib.NumpyVersion(np.__version__) < "2.0.0", reason="NumPy 1 has at most 32 dimensions")
 def test_arrays_of_too_many_dimensions_are_refused() -> None:
-    refused("ndarray", np.zeros((1,) * 64, "u1"), "expected an array of dtype")
+    refused("ndarray", np.zeros((1,) * 64, "u1"), "at most 63 dimensions, got one of 64")
 
 
 def test_json_takes_what_json_holds_and_numpy() -> None:
     values = {"a": np.arange(2), "b": np.float32(0.5), "c": [np.int8(1)]}
     assert through(parse_encoding("json"), values) == [{"a": [0, 1], "b": 0.5, "c": [1]}]
-    (nan,) = through(parse_encoding("json"), float("nan"))
-    assert nan != nan
+    assert same(through(parse_encoding("json"), float("nan")), [float("nan")])
     assert through(parse_encoding("json"), "lone \ud800") == ["lone \ud800"]
     refused("json", {1, 2}, "expected a value that JSON can hold, got set")
     circle: list[Any] = []
@@ -229,13 +231,16 @@ def test_fractions_are_not_cut_off_inside_of_nested_types() -> None:
 
 
 def test_too_much_for_one_array_says_what_to_do() -> None:
-    encoding = parse_encoding("bytes")
-    big = b"x" * 2**29
+    split = pa.chunked_array([[b"a"], [b"b"]])  # what pa.array gives for more than 2 GiB
     with pytest.raises(EncodingError, match="do not fit into one binary array; pass fewer rows at a time"):
-        encoding.to_arrow([big] * 5)
+        single_array(split)
+    with pytest.raises(EncodingError, match="2147483648 values do not fit into one list array"):
+        list_offsets([2**30, 2**30])
 
 
-@pytest.mark.parametrize("value", ["x" * 10**6, b"x" * 10**6, list(range(10**5)), {i: i for i in range(10**5)}, object()])
+@pytest.mark.parametrize(
+    "value", ["x" * 10**6, b"x" * 10**6, list(range(10**5)), {i: i for i in range(10**5)}, object()]
+)
 def test_descriptions_are_short(value: Any) -> None:
     assert len(describe(value)) < 120
     assert describe(value).startswith(type(value).__name__)
@@ -248,11 +253,10 @@ def test_any_integers_come_back(values: list[int | None]) -> None:
 
 @given(st.lists(st.none() | st.floats(width=32)))
 def test_any_float32_come_back(values: list[float | None]) -> None:
-    expected = [None if value is None else np.float32(value) for value in values]
-    assert same(
-        [None if v is None else float(v) for v in read_all(parse_encoding("float32"), written(parse_encoding("float32"), values))],
-        [None if v is None else float(v) for v in expected],
-    )
+    encoding = parse_encoding("float32")
+    read = read_all(encoding, written(encoding, values))
+    assert [type(value) for value in read] == [type(None) if value is None else np.float32 for value in values]
+    assert same([None if value is None else value.item() for value in read], values)
 
 
 @given(st.lists(st.none() | st.booleans()), st.integers(0, 20))

@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from arrowstream.columns import ENCODING_NAMES, Encoding, RowReader, encoding_of, parse_encoding
+from arrowstream.columns import ENCODING_NAMES, RowReader, encoding_of, parse_encoding
 from arrowstream.columns.bfloat16 import BFloat16Type
 from tests.columns.reading import read_all, read_rows, same, written
 from tests.columns.samples import SAMPLES

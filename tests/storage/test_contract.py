@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from arrowstream.errors import RemoteNotFoundError, StorageError
-from arrowstream.storage import RANGE_BYTES, Storage
+from arrowstream.storage import Storage
+from arrowstream.storage.remote import RANGE_BYTES
 
 PIECE = RANGE_BYTES
 SIZES = [0, 1, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE, 5 * PIECE - 1, 5 * PIECE + 1]

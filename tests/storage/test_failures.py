@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from arrowstream import storage as module
 from arrowstream.errors import (
     MissingDependencyError,
     RemoteAccessError,
@@ -18,7 +17,9 @@ from arrowstream.errors import (
     RemoteTimeoutError,
     StorageError,
 )
-from arrowstream.storage import RANGE_BYTES, Storage
+from arrowstream.storage import Storage, file_systems
+from arrowstream.storage import remote as module
+from arrowstream.storage.remote import RANGE_BYTES
 from tests.servers import S3Server, closed_port, run_http, run_silent
 
 QUICK_S = 15.0  # far below what the clients' own retries take, far above what a slow machine needs
@@ -301,7 +302,7 @@ def test_a_name_that_cannot_be_a_bucket_is_not_tried_twice(s3: S3Server) -> None
 
 def test_the_users_own_client_settings_stay(s3: S3Server) -> None:
     options = {**s3.options, "config_kwargs": {"retries": {"max_attempts": 7}, "read_timeout": 3}}
-    settings = module._s3_settings(options, 60.0)
+    settings = file_systems._s3_settings(options, 60.0)
     assert settings["config_kwargs"]["retries"] == {"max_attempts": 7}
     assert settings["config_kwargs"]["read_timeout"] == 3
     assert settings["config_kwargs"]["connect_timeout"] == 10.0

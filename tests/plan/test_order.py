@@ -1,0 +1,107 @@
+"""The order of an epoch is a permutation, whatever it is made of, and every position of it stands alone."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from arrowstream.plan.order import Order
+
+SHARDS = st.lists(st.integers(0, 60), min_size=1, max_size=12)
+SEEDS = st.integers(0, 2**63)
+EPOCHS = st.integers(0, 2**40)
+BLOCK_SIZES = st.integers(1, 200)
+
+
+def make_order(shards: list[int], *, seed: int = 0, epoch: int = 0, block_size: int = 8, shuffle: bool = True) -> Order:
+    return Order(np.array(shards, np.int64), shuffle=shuffle, seed=seed, epoch=epoch, block_size=block_size)
+
+
+def whole(order: Order) -> np.ndarray:
+    return order.samples_at(np.arange(order.num_samples, dtype=np.int64))
+
+
+@given(shards=SHARDS, seed=SEEDS, epoch=EPOCHS, block_size=BLOCK_SIZES, shuffle=st.booleans())
+def test_every_sample_has_one_position(
+    shards: list[int], seed: int, epoch: int, block_size: int, shuffle: bool
+) -> None:
+    order = whole(make_order(shards, seed=seed, epoch=epoch, block_size=block_size, shuffle=shuffle))
+    assert order.dtype == np.int64
+    assert sorted(order.tolist()) == list(range(sum(shards)))
+
+
+@given(shards=SHARDS)
+def test_without_shuffling_the_samples_keep_their_order(shards: list[int]) -> None:
+    assert whole(make_order(shards, shuffle=False)).tolist() == list(range(sum(shards)))
+
+
+@given(shards=SHARDS, seed=SEEDS, block_size=BLOCK_SIZES, data=st.data())
+def test_any_positions_give_what_the_whole_order_has_there(
+    shards: list[int], seed: int, block_size: int, data: st.DataObject
+) -> None:
+    order = make_order(shards, seed=seed, block_size=block_size)
+    places = st.integers(0, max(order.num_samples - 1, 0))
+    positions = data.draw(st.lists(places, max_size=50 if order.num_samples else 0))
+    chosen = np.array(positions, np.int64)
+    assert order.samples_at(chosen).tolist() == whole(order)[chosen].tolist()
+
+
+@given(shards=SHARDS, seed=SEEDS, epoch=EPOCHS, block_size=BLOCK_SIZES)
+def test_the_same_plan_gives_the_same_order(shards: list[int], seed: int, epoch: int, block_size: int) -> None:
+    first, second = (whole(make_order(shards, seed=seed, epoch=epoch, block_size=block_size)) for _ in range(2))
+    assert first.tolist() == second.tolist()
+
+
+@pytest.mark.parametrize("shards", [[500], [50] * 10, [1] * 500, [0, 499, 0, 1, 0]])
+def test_epochs_and_seeds_differ(shards: list[int]) -> None:
+    orders = [
+        tuple(whole(make_order(shards, seed=seed, epoch=epoch, block_size=64))) for seed in range(4) for epoch in range(4)
+    ]
+    assert len(set(orders)) == len(orders)
+
+
+def test_seed_and_epoch_are_not_added_up() -> None:
+    later_epoch = whole(make_order([500], seed=1, epoch=2))
+    higher_seed = whole(make_order([500], seed=2, epoch=1))
+    assert later_epoch.tolist() != higher_seed.tolist()
+
+
+@given(seed=SEEDS)
+def test_one_block_mixes_all_it_holds(seed: int) -> None:
+    # 1,000 samples of one shard: were the permutation the identity or a rotation, neighbours would stay neighbours.
+    order = whole(make_order([1000], seed=seed, block_size=1000))
+    neighbours = np.count_nonzero(np.diff(order) == 1)
+    assert neighbours < 20
+
+
+@settings(max_examples=30)
+@given(seed=SEEDS, block_size=st.integers(8, 50))
+def test_a_sample_stays_within_a_block_and_a_half_of_its_shard(seed: int, block_size: int) -> None:
+    shards = [100] * 10
+    order = whole(make_order(shards, seed=seed, block_size=block_size))
+    places = np.empty_like(order)
+    places[order] = np.arange(len(order))  # (samples,), where each sample ended up
+    for shard in range(10):
+        own = places[shard * 100 : (shard + 1) * 100]
+        # Undisturbed it would take up 100 places; either pass moves a sample by less than a block.
+        assert own.max() - own.min() < 100 + 2 * 2 * block_size
+
+
+def test_the_order_crosses_the_borders_of_the_first_pass() -> None:
+    order = whole(make_order([1000], block_size=100))
+    blocks = [set(order[start : start + 100] // 100) for start in range(0, 1000, 100)]
+    assert all(len(block) > 1 for block in blocks)
+
+
+def test_a_billion_samples_need_no_table() -> None:
+    order = Order(np.full(50_000, 20_000), shuffle=True, seed=1, epoch=0)
+    positions = np.array([0, 1, 499_999_999, 999_999_998, 999_999_999])
+    ids = order.samples_at(positions)
+    assert len(set(ids.tolist())) == 5
+    assert ids.min() >= 0
+    assert ids.max() < 10**9
+
+
+@pytest.mark.parametrize("shards", [[], [0], [0, 0]])
+def test_nothing_has_an_empty_order(shards: list[int]) -> None:
+    assert whole(make_order(shards)).tolist() == []
