@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from multiprocessing import reduction
 from typing import Any
 
+from arrowstream.per_process import PerProcess
+
 _COUNTER = struct.Struct("<q")
 _CLAIM = struct.Struct("<qqqq")
 _NUM_CLAIMS = 16
@@ -39,7 +41,7 @@ class EpochCounter:
     def _map(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._shared = mmap.mmap(descriptor, _SIZE)
-        self._thread_lock = threading.Lock()
+        self._thread_lock = PerProcess(threading.Lock)
 
     def __del__(self) -> None:
         descriptor = self.__dict__.pop("_descriptor", None)
@@ -49,7 +51,7 @@ class EpochCounter:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         # A record lock is the process's own: freed by the kernel when it dies, and never inherited by a fork.
-        with self._thread_lock:
+        with self._thread_lock.get():
             fcntl.lockf(self._descriptor, fcntl.LOCK_EX)
             try:
                 yield

@@ -36,7 +36,7 @@ def write_dataframe(
     memory stays within a few shards however many rows there are.
 
     Args:
-        df: pandas or Polars DataFrame, Polars LazyFrame, pyarrow Table, RecordBatch, RecordBatchReader or Dataset,
+        df: pandas (an index is kept if it has a name) or Polars DataFrame, Polars LazyFrame, pyarrow Table, RecordBatch, RecordBatchReader or Dataset,
             DuckDB relation, or anything with ``__arrow_c_stream__``.
         out: Directory, URL, or both as ``(local, remote)``.
         columns: The encoding of each column to write. None: all columns, as their types have it.
@@ -107,6 +107,8 @@ def _stream(df: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch], int | None]:
 def _pandas_stream(df: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch], int]:
     # Piece by piece, so that no second copy of the whole frame is made; the schema has to come from all of it. What
     # pandas would say of itself in the metadata is left out: it describes the index of one piece.
+    if any(name is not None for name in df.index.names):
+        df = df.reset_index()  # an index with a name holds data; one without is only what was left of a selection
     df = df.set_axis(map(str, df.columns), axis=1)  # shares the data
     schema = pa.Schema.from_pandas(df, preserve_index=False).remove_metadata()
 

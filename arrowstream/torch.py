@@ -14,9 +14,7 @@ class StreamingDataset(dataset.StreamingDataset, IterableDataset[Any]):
     See :class:`arrowstream.dataset.StreamingDataset` for its arguments.
     """
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self._iterations = 0  # of this copy: a persistent worker begins one epoch after the other
+    _iterations = 0  # of this copy: a persistent worker begins one epoch after the other
 
     def _world(self) -> World:
         world = World.from_environment()

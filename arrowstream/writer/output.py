@@ -40,12 +40,18 @@ class Output:
             DirectoryInUseError: Something does, and ``exist_ok`` is false.
             UnwritableError: The directory cannot be made or emptied.
         """
-        if self._directory is not None and self._directory.exists() and any(self._directory.iterdir()):
-            if not exist_ok:
-                raise DirectoryInUseError(
-                    f"{self._directory}: is not empty; give an empty directory, or exist_ok=True to delete its files"
-                )
-            shutil.rmtree(self._directory)
+        try:
+            if self._directory is not None and self._directory.exists() and any(self._directory.iterdir()):
+                if not exist_ok:
+                    raise DirectoryInUseError(
+                        f"{self._directory}: is not empty; give an empty directory, or exist_ok=True to delete its "
+                        f"files"
+                    )
+                shutil.rmtree(self._directory)
+        except OSError as error:
+            if isinstance(error, DirectoryInUseError):
+                raise
+            raise _unwritable(error, Path(error.filename or self._directory)) from error
         if self._remote is not None:
             for name in (INDEX_NAME, first_shard):
                 if self._remote.exists(name):

@@ -27,9 +27,9 @@ def parse_columns(columns: Columns) -> dict[str, Encoding]:
     }
 
 
-def infer_columns(batch: pa.RecordBatch | Mapping[str, Any]) -> dict[str, Encoding]:
+def infer_columns(batch: pa.RecordBatch | pa.Table | Mapping[str, Any]) -> dict[str, Encoding]:
     """Choose the encodings that fit a first batch."""
-    if isinstance(batch, pa.RecordBatch):
+    if isinstance(batch, pa.RecordBatch | pa.Table):
         return parse_columns(batch.schema)
     encodings = {}
     for name, values in batch.items():

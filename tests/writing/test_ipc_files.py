@@ -92,7 +92,7 @@ def test_uncompressing_keeps_rows_batches_and_identity(tmp_path: Path, codec: st
 
 
 def _dictionary(values: list[str], indices: list[int | None]) -> pa.DictionaryArray:
-    return pa.DictionaryArray.from_arrays(pa.array(indices, pa.int32()), pa.array(values))
+    return pa.DictionaryArray.from_arrays(pa.array(indices, pa.int32()), pa.array(values, pa.string()))
 
 
 def _nested(dictionary: pa.DictionaryArray) -> pa.RecordBatch:
