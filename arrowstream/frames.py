@@ -36,8 +36,8 @@ def write_dataframe(
     memory stays within a few shards however many rows there are.
 
     Args:
-        df: pandas (an index is kept if it has a name) or Polars DataFrame, Polars LazyFrame, pyarrow Table, RecordBatch, RecordBatchReader or Dataset,
-            DuckDB relation, or anything with ``__arrow_c_stream__``.
+        df: pandas or Polars DataFrame, Polars LazyFrame, pyarrow Table, RecordBatch, RecordBatchReader or Dataset,
+            DuckDB relation, or anything with ``__arrow_c_stream__``. An index of pandas is kept if it has a name.
         out: Directory, URL, or both as ``(local, remote)``.
         columns: The encoding of each column to write. None: all columns, as their types have it.
         keep_local: As for :class:`MDSWriter`, as all that follows.
@@ -89,13 +89,13 @@ def _stream(df: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch], int | None]:
     if isinstance(df, pads.Dataset):
         return df.schema, df.to_batches(), None
     library = type(df).__module__.partition(".")[0]
-    if library == "pandas" and hasattr(df, "iloc"):
+    if library == "pandas" and hasattr(df, "iloc") and hasattr(df, "columns"):
         return _pandas_stream(df)
     if library == "polars" and hasattr(df, "collect_batches"):
         return _lazy_stream(df)
     if library == "polars" and hasattr(df, "collect_schema") and not hasattr(df, "__arrow_c_stream__"):
         return _stream(df.collect())
-    if hasattr(df, "__arrow_c_stream__"):
+    if hasattr(df, "__arrow_c_stream__") and not hasattr(df, "to_frame"):
         reader = pa.RecordBatchReader.from_stream(df)
         return reader.schema, iter(reader), getattr(df, "height", None)
     raise TypeError(

@@ -28,9 +28,11 @@ PRIVATE_FOLDER = ".arrowstream"
 IntArray = npt.NDArray[np.int64]
 
 # What a shard's name may not be: empty, absolute, with a way out (`..`), a Windows separator, a control character, half
-# a surrogate pair (no file system takes it), the index itself, or anything in the private folder. One pass over all names at once: a Python call a name takes seconds.
+# a surrogate pair (no file system takes it), the index itself, or anything in the private folder. One pass over all
+# names at once: a Python call a name takes seconds.
 _HOSTILE_NAME = re.compile(
-    r"^$|^/|//|/$|\\|[\x00-\x09\x0b-\x1f\ud800-\udfff]|^[A-Za-z]:|(?:^|/)\.\.?(?:/|$)|^index\.json$|(?:^|/)\.arrowstream(?:/|$)",
+    r"^$|^/|//|/$|\\|[\x00-\x09\x0b-\x1f\ud800-\udfff]|^[A-Za-z]:"
+    r"|(?:^|/)\.\.?(?:/|$)|^index\.json$|(?:^|/)\.arrowstream(?:/|$)",
     re.MULTILINE,
 )
 

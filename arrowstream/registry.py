@@ -41,8 +41,8 @@ def load_format(name: str) -> Format:
         raise UnknownFormatError(f"no installed format is named {name!r}; installed: {names}")
     try:
         kind = point.load()
+        if isinstance(kind, type) and issubclass(kind, Format):
+            return kind()
     except Exception as error:  # a plugin is foreign code: whatever it raises, say whose it is
         raise UnknownFormatError(f"the format {name!r} ({point.value}) does not load: {error}") from error
-    if not (isinstance(kind, type) and issubclass(kind, Format)):
-        raise UnknownFormatError(f"the format {name!r} ({point.value}) is not a subclass of arrowstream.format.Format")
-    return kind()
+    raise UnknownFormatError(f"the format {name!r} ({point.value}) is not a subclass of arrowstream.format.Format")

@@ -46,10 +46,6 @@ def scan(source: Source, *, fetch: bool | None = None, sample_id: bool = False) 
     dataset = _dataset(source)
     paths = _paths(dataset, source, fetch)
     if not paths:
-        if dataset.num_shards:
-            raise MissingShardError(
-                f"{dataset!r}: none of its shards lies in the cache yet; iterate over it first, or pass fetch=True"
-            )
         return _empty_frame(sample_id=sample_id)
     tensors = [
         _tensor(pl, field.name, field.type) for field in _schema(paths) if isinstance(field.type, pa.BaseExtensionType)
@@ -77,6 +73,7 @@ def to_arrow_dataset(source: Source, *, fetch: bool | None = None) -> pads.FileS
         A dataset over the samples whose shards are on this machine, in the order of their ids.
 
     Raises:
+        MissingShardError: No shard is in the cache, and ``fetch`` is false.
         StorageError: The index, or a shard that has to be fetched, could not be.
     """
     paths = _paths(_dataset(source), source, fetch)
@@ -101,14 +98,26 @@ def _dataset(source: Source) -> StreamingDataset:
 
 def _paths(dataset: StreamingDataset, source: Source, fetch: bool | None) -> list[tuple[int, Path]]:
     wanted = fetch if fetch is not None else not isinstance(source, StreamingDataset)
-    return dataset.shard_paths(fetch=wanted)
+    paths = dataset.shard_paths(fetch=wanted)
+    if dataset.num_shards and not paths:
+        raise MissingShardError(
+            f"{dataset!r}: none of its shards lies in the cache yet; iterate over it first, or pass fetch=True"
+        )
+    return paths
 
 
 def _tensor(pl: Any, name: str, kind: pa.BaseExtensionType) -> Any:
     """Give Polars the values of an extension type, as the array of numbers that they are."""
     storage = pl.col(name).ext.storage()
     if isinstance(kind, pa.FixedShapeTensorType) and len(kind.shape) > 1:
-        storage = storage.reshape((-1, *kind.shape))
+        shape = tuple(kind.shape)
+        # Bare, reshape() keeps filters from reaching the files, and makes an array of nulls of a null.
+        nested = storage.map_batches(
+            lambda values: values.reshape((len(values), *shape)),
+            return_dtype=pl.Array(pl.from_arrow(pa.nulls(0, kind.value_type)).dtype, shape),
+            is_elementwise=True,
+        )
+        return pl.when(storage.is_not_null()).then(nested).alias(name)
     return storage
 
 

@@ -51,7 +51,7 @@ class Output:
         except OSError as error:
             if isinstance(error, DirectoryInUseError):
                 raise
-            raise _unwritable(error, Path(error.filename or self._directory)) from error
+            raise _unwritable(error, Path(error.filename or self._directory or ".")) from error
         if self._remote is not None:
             for name in (INDEX_NAME, first_shard):
                 if self._remote.exists(name):

@@ -1,6 +1,7 @@
 """What lies in a dataset's directory, read without arrowstream."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -35,7 +36,18 @@ def listing(directory: Path) -> list[str]:
 def run_python(code: str, *arguments: object, timeout_s: float = 60) -> str:
     """Run code in an interpreter of its own and give what it printed."""
     done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, timeout=timeout_s
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def run_until_killed(code: str, *arguments: object, timeout_s: float = 60) -> None:
+    """Run code in an interpreter of its own that has to end by SIGKILL."""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr

@@ -65,7 +65,9 @@ def test_columns_are_those_of_the_first_batch(tmp_path: Path) -> None:
                 "nested": [{"a": [1]}, None],
             }
         )
-        writer.write({"float": 1.5, "small": 7, "tensor": np.ones((2, 3), np.float32), "text": "b", "when": None, "nested": None})
+        writer.write(
+            {"float": 1.5, "small": 7, "tensor": np.ones((2, 3), np.float32), "text": "b", "when": None, "nested": None}
+        )
     assert index_of(tmp_path)["groups"][0]["columns"] == {
         "float": "float64",
         "small": "uint8",
@@ -97,7 +99,11 @@ def test_an_arrow_shard_explains_itself(tmp_path: Path) -> None:
         (pa.table({"id": [1]}), MissingColumnError, "column 'text' is missing; the batch has: id"),
         ({"id": [1, "2"], "text": ["a", "b"]}, EncodingError, r"column 'id' \(int\): row 1: expected an integer.*'2'"),
         ({"id": np.zeros(2), "text": ["a", "b"]}, EncodingError, r"column 'id' \(int\): expected .*float64"),
-        ({"id": pa.array([0.5]), "text": ["a"]}, EncodingError, r"column 'id' \(int\): expected a column of int64.*double"),
+        (
+            {"id": pa.array([0.5]), "text": ["a"]},
+            EncodingError,
+            r"column 'id' \(int\): expected a column of int64.*double",
+        ),
         ({"id": [1], "text": "a"}, EncodingError, r"column 'text' \(str\): expected a column"),
     ],
 )

@@ -75,7 +75,8 @@ def test_any_chunking_keeps_the_rows_and_the_limit(
 ) -> None:
     starts = np.cumsum([0, *counts]).tolist()
     chunks = [
-        _rows(start, count, words, null) for start, count, null in zip(starts[:-1], counts, nulls[: len(counts)], strict=True)
+        _rows(start, count, words, null)
+        for start, count, null in zip(starts[:-1], counts, nulls[: len(counts)], strict=True)
     ]
     shards = _cut(SCHEMA, limit, chunks)
     given_rows = pa.Table.from_batches(chunks, SCHEMA)
@@ -113,14 +114,18 @@ def test_record_batches_hold_about_a_mebibyte(rows_per_chunk: int) -> None:
 
 def test_a_limit_is_made_use_of() -> None:
     schema = pa.schema({"a": pa.int64(), "b": pa.string()})
-    chunk = pa.record_batch([pa.array(range(100_000)), pa.array(["some text of no great length"] * 100_000)], schema=schema)
+    chunk = pa.record_batch(
+        [pa.array(range(100_000)), pa.array(["some text of no great length"] * 100_000)], schema=schema
+    )
     shards = _cut(schema, 1 << 20, [chunk])
     assert all(_file_bytes(schema, shard) > 0.95 * (1 << 20) for shard in shards[:-1])
 
 
 def test_a_sample_larger_than_a_shard_has_one_of_its_own() -> None:
     schema = pa.schema({"a": pa.binary()})
-    chunk = pa.record_batch([pa.array([b"1", bytes(100_000), b"2", b"3", bytes(100_000), bytes(100_000)])], schema=schema)
+    chunk = pa.record_batch(
+        [pa.array([b"1", bytes(100_000), b"2", b"3", bytes(100_000), bytes(100_000)])], schema=schema
+    )
     shards = _cut(schema, 50_000, [chunk])
     assert [[batch.num_rows for batch in shard] for shard in shards] == [[1], [1], [2], [1], [1]]
 

@@ -20,7 +20,11 @@ from arrowstream.errors import EncodingError, MissingColumnError
 from tests.writing.directories import index_of, read_rows, read_shard, run_python, shards_of
 
 ROWS = [
-    {"id": number, "text": None if number % 5 == 2 else f"Zeile ß {number}", "value": None if number % 3 == 0 else number / 8}
+    {
+        "id": number,
+        "text": None if number % 5 == 2 else f"Zeile ß {number}",
+        "value": None if number % 3 == 0 else number / 8,
+    }
     for number in range(200)
 ]
 TABLE = pa.Table.from_pylist(ROWS)
@@ -36,19 +40,23 @@ class Stranger:
         return self._table.__arrow_c_stream__(requested_schema)
 
 
-def _relation(table: pa.Table) -> duckdb.DuckDBPyRelation:
+def _relation(table: pa.Table) -> Any:
     return duckdb.connect().from_arrow(table)
 
 
 FRAMES = {
     "pandas": lambda table: table.to_pandas(types_mapper=pd.ArrowDtype),
-    "pandas in pieces": lambda table: pd.concat([table.to_pandas(types_mapper=pd.ArrowDtype)]).reset_index(drop=True),
+    "pandas of its own types": lambda table: table.to_pandas(
+        types_mapper={pa.int64(): pd.Int64Dtype(), pa.float64(): pd.Float64Dtype()}.get
+    ),
     "polars": pl.from_arrow,
     "polars in chunks": lambda table: pl.concat([pl.from_arrow(table[:70]), pl.from_arrow(table[70:])], rechunk=False),
     "polars lazy": lambda table: pl.from_arrow(table).lazy().with_columns(pl.col("id") + 0),
     "table": lambda table: table,
     "table in chunks": lambda table: pa.concat_tables([table[:70], table[70:]]),
-    "record batch": lambda table: table.combine_chunks().to_batches()[0] if len(table) else pa.record_batch(table.schema.empty_table().columns and [c.combine_chunks() for c in table.columns], schema=table.schema),
+    "record batch": lambda table: pa.record_batch(
+        [column.combine_chunks() for column in table.columns], schema=table.schema
+    ),
     "reader": lambda table: table.to_reader(max_chunksize=30),
     "dataset": pads.dataset,
     "duckdb": _relation,
@@ -74,7 +82,9 @@ def test_an_empty_frame_is_a_dataset_without_samples(tmp_path: Path, library: st
     assert list(StreamingDataset(local=tmp_path)) == []
 
 
-@pytest.mark.parametrize("frame", [None, [{"a": 1}], {"a": [1]}, "frame.parquet", np.zeros((2, 2)), pd.Series([1])])
+@pytest.mark.parametrize(
+    "frame", [None, [{"a": 1}], {"a": [1]}, "frame.parquet", np.zeros((2, 2)), pd.Series([1]), pl.Series([1])]
+)
 def test_what_is_no_dataframe_is_refused(tmp_path: Path, frame: Any) -> None:
     with pytest.raises(TypeError, match=f"{type(frame).__qualname__} is no DataFrame that arrowstream knows; expected"):
         write_dataframe(frame, tmp_path / "x")
@@ -91,7 +101,10 @@ TYPED: dict[str, tuple[pa.DataType, list[Any]]] = {
     "decimal": (pa.decimal128(20, 4), [decimal.Decimal("1234.5000"), decimal.Decimal("-0.0001")]),
     "list": (pa.list_(pa.int32()), [[], [1, None, 3]]),
     "large list": (pa.large_list(pa.large_string()), [["a", None], []]),
-    "struct": (pa.struct({"a": pa.int8(), "b": pa.list_(pa.struct({"c": pa.string()}))}), [{"a": 1, "b": [{"c": "x"}]}]),
+    "struct": (
+        pa.struct({"a": pa.int8(), "b": pa.list_(pa.struct({"c": pa.string()}))}),
+        [{"a": 1, "b": [{"c": "x"}]}],
+    ),
     "map": (pa.map_(pa.string(), pa.float64()), [[("a", 1.0), ("b", None)], []]),
     "dictionary": (pa.dictionary(pa.int8(), pa.string()), ["red", "green", "red"]),
     "bool": (pa.bool_(), [True, False]),
@@ -121,7 +134,9 @@ def test_every_type_survives_with_nulls_and_across_shards(tmp_path: Path, name: 
 
 
 def test_pandas_types_survive(tmp_path: Path) -> None:
-    when = pd.to_datetime(["2024-01-01T10:00:00.000001", None, "1960-05-05"]).tz_localize("America/New_York")
+    when = pd.to_datetime(["2024-01-01T10:00:00.000001", None, "1960-05-05T00:00:00.000000"]).tz_localize(
+        "America/New_York"
+    )
     frame = pd.DataFrame(
         {
             "nullable": pd.array([1, None, 2**62], "Int64"),
@@ -133,9 +148,9 @@ def test_pandas_types_survive(tmp_path: Path) -> None:
             "when": when,
             "float": [1.5, float("nan"), -0.0],
             "list": [[1], None, []],
-        },
-        index=["three", "named", "rows"],
+        }
     )
+    frame.index = ["rows", "with", "names"]
     write_dataframe(frame, tmp_path)
     rows = list(StreamingDataset(local=tmp_path))
     assert [row["nullable"] for row in rows] == [1, None, 2**62]
@@ -193,7 +208,7 @@ def test_only_the_declared_columns_are_written(tmp_path: Path) -> None:
 
 
 def test_declared_tensors_are_made_of_lists(tmp_path: Path) -> None:
-    frame = pl.DataFrame({"x": [[number, number + 1.0] for number in range(10)]})
+    frame = pl.DataFrame({"x": [[number / 2, number + 1.0] for number in range(10)]})
     write_dataframe(frame, tmp_path, columns={"x": "ndarray:float64:2"})
     assert [row["x"].tolist() for row in StreamingDataset(local=tmp_path)] == frame["x"].to_list()
     assert isinstance(read_shard(shards_of(tmp_path)[0]).schema.field("x").type, pa.FixedShapeTensorType)
@@ -217,7 +232,7 @@ def test_a_source_that_fails_leaves_no_index(tmp_path: Path) -> None:
         yield TABLE.to_batches()[0]
         raise RuntimeError("the source broke off")
 
-    with pytest.raises(RuntimeError, match="the source broke off"):
+    with pytest.raises(Exception, match="the source broke off"):
         write_dataframe(pa.RecordBatchReader.from_batches(TABLE.schema, batches()), tmp_path, size_limit="4kb")
     assert not (tmp_path / "index.json").exists()
 
@@ -233,8 +248,8 @@ def test_dictionaries_that_differ_from_batch_to_batch_become_one_column(tmp_path
     words = [["red", "green"], ["blue", "red"], ["green"]]
     batches = [pa.record_batch({"w": pa.array(each).dictionary_encode()}) for each in words]
     write_dataframe(pa.RecordBatchReader.from_batches(batches[0].schema, iter(batches)), tmp_path)
-    assert [row["w"] for row in read_rows(tmp_path)] == sum(words, [])
-    assert scan(tmp_path).collect()["w"].cast(pl.String).to_list() == sum(words, [])
+    assert [row["w"] for row in read_rows(tmp_path)] == [word for each in words for word in each]
+    assert scan(tmp_path).collect()["w"].cast(pl.String).to_list() == [word for each in words for word in each]
 
 
 LAZY = """
@@ -250,7 +265,8 @@ schema = {"id": pl.Int64, "text": pl.String}
 def batches(with_columns, predicate, n_rows, batch_size):
     for number in range(total):
         on_disk.append(len(list(out.glob("shard.*"))))
-        yield pl.DataFrame({"id": range(number * 1000, number * 1000 + 1000), "text": ["t" * 1000] * 1000}, schema=schema)
+        ids = range(number * 1000, number * 1000 + 1000)
+        yield pl.DataFrame({"id": ids, "text": ["t" * 1000] * 1000}, schema=schema)
 
 frame = register_io_source(batches, schema=schema).with_columns(pl.col("id") * 2)
 index = write_dataframe(frame, out, size_limit="2mb", max_workers=1)
@@ -271,11 +287,13 @@ import duckdb
 from arrowstream import write_dataframe
 
 duckdb.sql("SET threads = 2")
-write_dataframe(duckdb.sql("SELECT range AS i, repeat('x', 300) AS s FROM range(1000)"), sys.argv[1] + "-warm")
+query = "SELECT range AS i, repeat('x', 300) AS s FROM range({})"
+write_dataframe(duckdb.sql(query.format(1000)), sys.argv[1] + "-warm")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-index = write_dataframe(duckdb.sql("SELECT range AS i, repeat('x', 300) AS s FROM range(1000000)"), sys.argv[1], size_limit="8mb")
+index = write_dataframe(duckdb.sql(query.format(1_000_000)), sys.argv[1], size_limit="8mb")
 assert index.num_samples == 1_000_000
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * (1 if sys.platform == "darwin" else 1024) / 300e6)
+grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+print(grown * (1 if sys.platform == "darwin" else 1024) / 300e6)
 """
 
 

@@ -23,7 +23,9 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     disk.mkdir()
     if not shutil.which("mount") or os.geteuid() != 0:
         pytest.skip("only root can mount a tmpfs")
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True, check=False
+    )
     if mounted.returncode:
         pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.decode()}")
     yield disk
@@ -34,9 +36,11 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_is_named(tiny_disk: Path, compression: str | None) -> None:
     out = tiny_disk / "x"
     noise = np.random.default_rng(0).integers(0, 256, (200, 20_000), np.uint8)
-    with (
+    with (  # noqa: PT012
         pytest.raises(UnwritableError, match=r"No space left on device; make room.*disk/x"),
-        MDSWriter(columns={"data": "ndarray:uint8:20000"}, out=out, size_limit="300kb", compression=compression) as writer,
+        MDSWriter(
+            columns={"data": "ndarray:uint8:20000"}, out=out, size_limit="300kb", compression=compression
+        ) as writer,
     ):
         for row in noise:
             writer.write({"data": row})
@@ -62,7 +66,7 @@ def test_a_failure_seen_at_any_time_leaves_no_staging_directory(
     writer = MDSWriter(columns={"id": "int"}, out=out, size_limit="4kb", max_workers=1, storage_options=s3.options)
     (staging,) = tmp_path.iterdir()
     staging.rename(tmp_path / "moved")
-    with pytest.raises(UnwritableError), writer:
+    with pytest.raises(UnwritableError), writer:  # noqa: PT012
         if not at_finish:
             while True:
                 writer.write({"id": 1})
