@@ -7,9 +7,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.dataset as pads
 
+from arrowstream.errors import EncodingError
 from arrowstream.index import Index
 from arrowstream.progress import Progress
-from arrowstream.writer import DEFAULT_SIZE_LIMIT, Columns, MDSWriter
+from arrowstream.writer import BATCH_BYTES, DEFAULT_SIZE_LIMIT, Columns, MDSWriter
 
 #: Rows that are taken from a frame at a time where it has to be told.
 _ROWS_AT_ONCE = 1 << 16
@@ -75,8 +76,12 @@ def write_dataframe(
         Progress("writing", total=num_rows, unit=" rows", shown=progress_bar) as progress,
     ):
         for batch in batches:
-            writer.write_batch(batch)
-            progress.advance(batch.num_rows)
+            # Pieces of the size of a record batch: what is encoded at once stays small, and what fits is not copied.
+            rows = max(1, round(batch.num_rows * BATCH_BYTES / max(batch.nbytes, 1)))
+            for start in range(0, batch.num_rows, rows):
+                piece = batch.slice(start, rows)
+                writer.write_batch(piece)
+                progress.advance(piece.num_rows)
         return writer.finish()
 
 
@@ -110,7 +115,10 @@ def _pandas_stream(df: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch], int]:
     if any(name is not None for name in df.index.names):
         df = df.reset_index()  # an index with a name holds data; one without is only what was left of a selection
     df = df.set_axis(map(str, df.columns), axis=1)  # shares the data
-    schema = pa.Schema.from_pandas(df, preserve_index=False).remove_metadata()
+    try:
+        schema = pa.Schema.from_pandas(df, preserve_index=False).remove_metadata()
+    except pa.ArrowException as error:
+        raise EncodingError(f"{_mixed_columns(df)}{error}; a column has to hold values of one type") from error
 
     def pieces() -> Iterator[pa.RecordBatch]:
         for start in range(0, len(df), _ROWS_AT_ONCE):
@@ -118,6 +126,17 @@ def _pandas_stream(df: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch], int]:
             yield from pa.Table.from_pandas(piece, schema=schema, preserve_index=False).to_batches()
 
     return schema, pieces(), len(df)
+
+
+def _mixed_columns(df: Any) -> str:
+    """Name the columns that Arrow finds no type for; it does not say itself."""
+    mixed = []
+    for name in df.columns:
+        try:
+            pa.array(df[name], from_pandas=True)
+        except pa.ArrowException:
+            mixed.append(name)
+    return f"column {', '.join(map(repr, mixed))}: " if mixed else ""
 
 
 def _lazy_stream(frame: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch], None]:

@@ -10,17 +10,12 @@ GROUP = "arrowstream.formats"
 
 
 @cache
-def _installed() -> dict[str, EntryPoint]:
-    found: dict[str, EntryPoint] = {}
+def _installed() -> dict[str, list[EntryPoint]]:
+    """Find the claims on each name; one package may be seen twice (an editable install beside its build)."""
+    found: dict[str, dict[str, EntryPoint]] = {}
     for point in entry_points(group=GROUP):
-        other = found.get(point.name)
-        # The same package may be seen twice (an editable install beside its build); two packages may not.
-        if other is not None and other.value != point.value:
-            raise UnknownFormatError(
-                f"the format {point.name!r} is claimed by {other.value} and by {point.value}; uninstall one of them"
-            )
-        found[point.name] = point
-    return found
+        found.setdefault(point.name, {}).setdefault(point.value, point)
+    return {name: list(claims.values()) for name, claims in found.items()}
 
 
 def format_names() -> list[str]:
@@ -35,10 +30,14 @@ def load_format(name: str) -> Format:
     Raises:
         UnknownFormatError: No installed package has it, two claim it, or its package does not load.
     """
-    point = _installed().get(name)
-    if point is None:
+    claims = _installed().get(name, [])
+    if len(claims) > 1:
+        names = " and by ".join(claim.value for claim in claims)
+        raise UnknownFormatError(f"the format {name!r} is claimed by {names}; uninstall one of them")
+    if not claims:
         names = ", ".join(format_names()) or "none; reinstall arrowstream"
         raise UnknownFormatError(f"no installed format is named {name!r}; installed: {names}")
+    [point] = claims
     try:
         kind = point.load()
         if isinstance(kind, type) and issubclass(kind, Format):

@@ -38,6 +38,7 @@ def scan(source: Source, *, fetch: bool | None = None, sample_id: bool = False) 
         MissingDependencyError: Polars is not installed.
         MissingShardError: No shard is in the cache, and ``fetch`` is false.
         StorageError: The index, or a shard that has to be fetched, could not be.
+        ValueError: ``sample_id`` is asked for and the dataset has a column of that name.
     """
     try:
         import polars as pl
@@ -47,9 +48,10 @@ def scan(source: Source, *, fetch: bool | None = None, sample_id: bool = False) 
     paths = _paths(dataset, source, fetch)
     if not paths:
         return _empty_frame(sample_id=sample_id)
-    tensors = [
-        _tensor(pl, field.name, field.type) for field in _schema(paths) if isinstance(field.type, pa.BaseExtensionType)
-    ]
+    schema = _schema(paths)
+    if sample_id and "sample_id" in schema.names:
+        raise ValueError("the dataset has a column sample_id of its own; scan it without sample_id=True")
+    tensors = [_tensor(pl, field.name, field.type) for field in schema if isinstance(field.type, pa.BaseExtensionType)]
     if not sample_id:
         return pl.scan_ipc([path for _, path in paths], glob=False).with_columns(tensors)
     parts = [

@@ -37,6 +37,14 @@ def without_views(arrow_type: pa.DataType) -> pa.DataType:
     return _map_children(arrow_type, without_views)
 
 
+def with_wide_dictionaries(arrow_type: pa.DataType) -> pa.DataType:
+    """Widen the indices of dictionaries: those of a file's record batches are joined, and narrow ones overflow."""
+    arrow_type = _map_children(arrow_type, with_wide_dictionaries)
+    if pa.types.is_dictionary(arrow_type) and arrow_type.index_type.bit_width < 32:
+        return pa.dictionary(pa.int32(), arrow_type.value_type, ordered=arrow_type.ordered)
+    return arrow_type
+
+
 def _map_children(arrow_type: pa.DataType, change: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
     def changed(field: pa.Field) -> pa.Field:
         return field.with_type(change(field.type))

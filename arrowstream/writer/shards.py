@@ -20,8 +20,8 @@ from arrowstream.writer.schema import Columns, infer_columns, parse_columns
 
 DEFAULT_SIZE_LIMIT = 1 << 26
 
-# Samples are turned into Arrow a few at a time until their size is known.
-_FIRST_ROWS = 8
+# The first sample becomes Arrow alone; from its size follows how many are taken at once.
+_FIRST_ROWS = 1
 _MOST_ROWS = 1 << 16
 
 
@@ -80,7 +80,9 @@ class ShardWriter:
         self._cutter = ShardCutter(self._schema, self.size_limit)
         self._encoders: list[tuple[str, Callable[[Any], object]]] = []
         self._rows: list[list[Any]] = []  # encoded values of samples that are not Arrow yet
+        self._row_bytes = 0  # of text and bytes in them, which may vary from row to row
         self._rows_at_once = 1
+        self._sized: list[int] = []  # the columns of text and bytes
         if columns is not None:
             self._set_encodings(parse_columns(columns))
         self._num_samples = 0
@@ -111,12 +113,16 @@ class ShardWriter:
             Exception: What went wrong with an earlier shard in the background, as itself.
         """
         try:
-            self._rows.append(
-                [None if (value := sample[name]) is None else encode(value) for name, encode in self._encoders]
-            )
+            row: list[Any] = [
+                None if (value := sample[name]) is None else encode(value) for name, encode in self._encoders
+            ]
         except (KeyError, EncodingError) as error:
             raise self._explain(sample) from error
-        if len(self._rows) >= self._rows_at_once:
+        self._rows.append(row)
+        for number in self._sized:
+            if row[number] is not None:
+                self._row_bytes += len(row[number])
+        if len(self._rows) >= self._rows_at_once or self._row_bytes >= BATCH_BYTES:
             self._flush_rows()
 
     def write_batch(self, batch: pa.RecordBatch | pa.Table | Mapping[str, Any]) -> None:
@@ -159,6 +165,7 @@ class ShardWriter:
         if not self._rows:
             return
         rows, self._rows = self._rows, []
+        self._row_bytes = 0
         self._check_open()
         if not self._encodings:
             raise ValueError("write(sample) needs columns={'name': 'encoding', …} when the writer is made")
@@ -213,6 +220,11 @@ class ShardWriter:
         self._schema = pa.schema([encoding.field(name) for name, encoding in encodings.items()])
         self._cutter = ShardCutter(self._schema, self.size_limit)
         self._rows_at_once = _FIRST_ROWS
+        self._sized = [
+            number
+            for number, kind in enumerate(self._schema.types)
+            if pa.types.is_string(kind) or pa.types.is_binary(kind)
+        ]
 
     def finish(self) -> Index:
         """Write what is left, wait for all uploads, and put the index in its place.

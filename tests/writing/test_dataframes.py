@@ -130,6 +130,7 @@ def test_every_type_survives_with_nulls_and_across_shards(tmp_path: Path, name: 
     assert frame["value"].to_list() == pl.from_arrow(table)["value"].to_list()
     stored = read_shard(shards_of(tmp_path)[0]).schema.field("value").type
     same = {pa.large_string(): pa.string(), pa.large_binary(): pa.binary()}
+    same[pa.dictionary(pa.int8(), pa.string())] = pa.dictionary(pa.int32(), pa.string())  # narrow ones may overflow
     assert stored == same.get(kind, kind)
 
 
@@ -299,3 +300,36 @@ print(grown * (1 if sys.platform == "darwin" else 1024) / 300e6)
 
 def test_a_relation_is_never_whole_in_memory(tmp_path: Path) -> None:
     assert float(run_python(RELATION, tmp_path / "x")) < 0.6
+
+
+def test_dictionaries_that_together_overflow_their_index_are_joined(tmp_path: Path) -> None:
+    words = [[f"{side}{number}" for number in range(100)] for side in "ab"]
+    kind = pa.dictionary(pa.int8(), pa.string())
+    chunks = [pa.DictionaryArray.from_arrays(pa.array(range(100), pa.int8()), pa.array(each)) for each in words]
+    table = pa.table({"word": pa.chunked_array(chunks, kind)})
+    write_dataframe(table, tmp_path)
+    assert [row["word"] for row in StreamingDataset(local=tmp_path)] == [*words[0], *words[1]]
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    table = pa.table([pa.array([1]), pa.array([2])], names=["a", "a"])
+    with pytest.raises(EncodingError, match="several columns are named 'a'"):
+        write_dataframe(table, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_column_of_several_types_is_refused_by_name(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"mixed": [1, "two"]})
+    with pytest.raises(EncodingError, match=r"column 'mixed': .*values of one type"):
+        write_dataframe(frame, tmp_path / "out")
+
+
+def test_an_index_of_pandas_is_kept_if_it_has_a_name(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": [1, 2, 3]}, index=pd.Index([7, 8, 9], name="id"))
+    write_dataframe(frame, tmp_path / "named")
+    write_dataframe(frame.reset_index()[lambda rows: rows["a"] > 1], tmp_path / "filtered")
+    assert [row["id"] for row in StreamingDataset(local=tmp_path / "named")] == [7, 8, 9]
+    assert [dict(row) for row in StreamingDataset(local=tmp_path / "filtered")] == [
+        {"id": 8, "a": 2},
+        {"id": 9, "a": 3},
+    ]
