@@ -1,8 +1,12 @@
 """The order of an epoch, computed position by position.
 
-Shards are permuted; then positions are shuffled twice in blocks, the second time offset by half a block, so that no
-border between blocks remains. Each block's permutation is drawn from (seed, epoch, pass, block) alone: any position is
-known from two blocks, and no epoch is ever laid out as a whole.
+Position p belongs to canonical node p mod C. So the positions of any number of machines that divides C fall on whole
+canonical nodes, and every batch draws from C distant places of the data. The shards, permuted once for all epochs, are
+cut into C runs of equal length, one a canonical node: a machine reads the same shards in every epoch.
+
+Within its run each epoch permutes the shards anew, and then shuffles the samples twice in blocks, the second time
+offset by half a block, so that no border between blocks remains. Each block's permutation is drawn from (seed, epoch,
+canonical node, pass, block) alone: any position is known from two blocks, and no epoch is ever laid out as a whole.
 """
 
 from functools import lru_cache
@@ -12,20 +16,35 @@ import numpy.typing as npt
 
 IntArray = npt.NDArray[np.int64]
 
-#: Positions that are shuffled with each other; a block's permutation takes a few milliseconds and 2 MiB.
+#: Samples of the whole job that are shuffled with each other; the canonical nodes share them out.
 DEFAULT_BLOCK_SIZE = 1 << 18
-_SHARDS, _FIRST_PASS, _SECOND_PASS = range(3)
+MOST_CANONICAL_NODES = 64
+_FEWEST_SHARDS = 16  # of a canonical node
+_RUNS, _SHARDS, _FIRST_PASS, _SECOND_PASS = range(4)
+
+
+def default_canonical_nodes(num_shards: int) -> int:
+    """Choose the number of canonical nodes: a power of two, so that many numbers of machines divide it.
+
+    It depends on the data alone, never on the cluster. Each canonical node has at least 16 shards, so that one machine
+    that reads for all of them has a small part of the data live.
+    """
+    nodes = 1
+    while nodes < MOST_CANONICAL_NODES and 2 * nodes * _FEWEST_SHARDS <= num_shards:
+        nodes *= 2
+    return nodes
 
 
 class Order:
-    """A permutation of the samples that is never stored.
+    """A permutation of the samples that is never stored; its memory grows with the shards.
 
     Args:
         samples_per_shard: int64 of shape (shards,).
-        shuffle: False: the samples in their order.
+        shuffle: False: the samples of each canonical node in their order.
         seed: Not negative.
         epoch: Not negative.
-        block_size: Positions that are shuffled with each other.
+        block_size: Samples of the whole job that are shuffled with each other.
+        canonical_nodes: None: as the data suggests when it is shuffled, else 1.
     """
 
     def __init__(
@@ -36,16 +55,44 @@ class Order:
         seed: int,
         epoch: int,
         block_size: int = DEFAULT_BLOCK_SIZE,
+        canonical_nodes: int | None = None,
     ) -> None:
         self.num_samples = int(samples_per_shard.sum())
+        chosen = default_canonical_nodes(len(samples_per_shard)) if shuffle else 1
+        self.canonical_nodes = canonical_nodes or chosen
         self._shuffle = shuffle
         self._key = (seed, epoch)
-        self._block_size = max(int(block_size), 2)
+        self._block_size = max(int(block_size) // self.canonical_nodes, 2)
+        nodes = np.arange(self.canonical_nodes, dtype=np.int64)
+        # Canonical node c has the positions c, c + C, c + 2C, …
+        self._run_lengths = (self.num_samples - nodes + self.canonical_nodes - 1) // self.canonical_nodes  # (C,)
+        self._run_starts = np.cumsum(self._run_lengths) - self._run_lengths  # (C,)
         if shuffle:
-            shards = np.random.default_rng((seed, epoch, _SHARDS)).permutation(len(samples_per_shard))  # (shards,)
-            first_ids = np.cumsum(samples_per_shard) - samples_per_shard
-            self._starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(samples_per_shard[shards])])
-            self._shift = first_ids[shards] - self._starts[:-1]  # added to a place in the permuted shards: its id
+            self._lay_out(samples_per_shard)
+
+    def _lay_out(self, samples_per_shard: IntArray) -> None:
+        """Place the shards: a place is a number in [0, num_samples), run after run."""
+        seed, epoch = self._key
+        shards = np.random.default_rng((seed, _RUNS)).permutation(len(samples_per_shard))  # (shards,)
+        lengths = samples_per_shard[shards]
+        starts = np.cumsum(lengths) - lengths
+        first_ids = (np.cumsum(samples_per_shard) - samples_per_shard)[shards]
+        holding = lengths > 0  # empty shards have no place
+        starts, first_ids = starts[holding], first_ids[holding]
+        # A shard that lies across the border of two runs is cut: its second piece begins where the run does.
+        borders = self._run_starts[self._run_lengths > 0]
+        cut = borders[~np.isin(borders, starts, assume_unique=True)]
+        behind = np.searchsorted(starts, cut)
+        pieces = np.insert(starts, behind, cut)  # (pieces,), where each begins
+        ids = np.insert(first_ids, behind, first_ids[behind - 1] + cut - starts[behind - 1])
+        lengths = np.diff(pieces, append=self.num_samples)
+        random = np.random.default_rng((seed, epoch, _SHARDS))
+        permuted = np.arange(len(pieces))
+        for own in np.split(permuted, np.searchsorted(pieces, borders[1:])):
+            random.shuffle(own)  # views: the pieces of each run change places among themselves
+        lengths = lengths[permuted]
+        self._piece_starts = np.cumsum(lengths) - lengths
+        self._shift = ids[permuted] - self._piece_starts  # what to add to a place to get its sample's id
 
     def samples_at(self, positions: IntArray) -> IntArray:
         """Tell which samples stand at these positions of the epoch.
@@ -56,28 +103,35 @@ class Order:
         Returns:
             Sample ids, int64 of shape (n,).
         """
+        nodes, within = np.divmod(positions, self.canonical_nodes)[::-1]  # (n,) each
         if not self._shuffle:
-            return positions
+            return np.asarray(self._run_starts[nodes] + within)
         # A sample moves through the first pass, then the second; from a position back to its sample it is the reverse.
-        places = self._permute(positions, _SECOND_PASS, self._block_size // 2)
-        places = self._permute(places, _FIRST_PASS, 0)
-        ids: IntArray = places + self._shift[np.searchsorted(self._starts, places, side="right") - 1]
-        return ids
+        within = self._permute(nodes, within, _SECOND_PASS, self._block_size // 2)
+        within = self._permute(nodes, within, _FIRST_PASS, 0)
+        places = self._run_starts[nodes] + within
+        return np.asarray(places + self._shift[np.searchsorted(self._piece_starts, places, side="right") - 1])
 
-    def _permute(self, places: IntArray, which: int, offset: int) -> IntArray:
-        blocks = (places + offset) // self._block_size
-        permuted = np.empty_like(places)
-        for block in np.unique(blocks):
-            inside = blocks == block
-            start = max(int(block) * self._block_size - offset, 0)
-            stop = min((int(block) + 1) * self._block_size - offset, self.num_samples)
-            permutation = _block_permutation((*self._key, which, int(block)), stop - start)
-            permuted[inside] = start + permutation[places[inside] - start]
+    def _permute(self, nodes: IntArray, within: IntArray, which: int, offset: int) -> IntArray:
+        """Take one pass back: from where samples of a run stand after it to where they stood before."""
+        blocks = (within + offset) // self._block_size
+        permuted = np.empty_like(within)
+        # Sorted by block rather than masked block by block: 64 canonical nodes have hundreds of blocks in a chunk.
+        order = np.lexsort((blocks, nodes))
+        changes = (np.diff(nodes[order]) != 0) | (np.diff(blocks[order]) != 0)
+        for members in np.split(order, np.flatnonzero(changes) + 1):
+            if not len(members):
+                continue
+            node, block = int(nodes[members[0]]), int(blocks[members[0]])
+            start = max(block * self._block_size - offset, 0)
+            stop = min((block + 1) * self._block_size - offset, int(self._run_lengths[node]))
+            permutation = _block_permutation((*self._key, node, which, block), stop - start)
+            permuted[members] = start + permutation[within[members] - start]
         return permuted
 
 
-# A pass through an epoch needs three blocks at a time; a few more serve two datasets in turn.
-@lru_cache(maxsize=12)
+# Three blocks for each canonical node are in use at a time: together three times the samples of DEFAULT_BLOCK_SIZE.
+@lru_cache(maxsize=512)
 def _block_permutation(key: tuple[int, ...], length: int) -> npt.NDArray[np.int64]:
     permutation = np.random.default_rng(key).permutation(length)
     permutation.setflags(write=False)

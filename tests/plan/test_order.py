@@ -5,27 +5,37 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arrowstream.plan.order import Order
+from arrowstream.plan.order import Order, default_canonical_nodes
 
 SHARDS = st.lists(st.integers(0, 60), min_size=1, max_size=12)
 SEEDS = st.integers(0, 2**63)
 EPOCHS = st.integers(0, 2**40)
 BLOCK_SIZES = st.integers(1, 200)
+NODES = st.none() | st.integers(1, 9)
 
 
-def make_order(shards: list[int], *, seed: int = 0, epoch: int = 0, block_size: int = 8, shuffle: bool = True) -> Order:
-    return Order(np.array(shards, np.int64), shuffle=shuffle, seed=seed, epoch=epoch, block_size=block_size)
+def make_order(
+    shards: list[int],
+    *,
+    seed: int = 0,
+    epoch: int = 0,
+    block_size: int = 8,
+    shuffle: bool = True,
+    nodes: int | None = None,
+) -> Order:
+    counts = np.array(shards, np.int64)
+    return Order(counts, shuffle=shuffle, seed=seed, epoch=epoch, block_size=block_size, canonical_nodes=nodes)
 
 
 def whole(order: Order) -> np.ndarray:
     return order.samples_at(np.arange(order.num_samples, dtype=np.int64))
 
 
-@given(shards=SHARDS, seed=SEEDS, epoch=EPOCHS, block_size=BLOCK_SIZES, shuffle=st.booleans())
+@given(shards=SHARDS, seed=SEEDS, epoch=EPOCHS, block_size=BLOCK_SIZES, shuffle=st.booleans(), nodes=NODES)
 def test_every_sample_has_one_position(
-    shards: list[int], seed: int, epoch: int, block_size: int, shuffle: bool
+    shards: list[int], seed: int, epoch: int, block_size: int, shuffle: bool, nodes: int | None
 ) -> None:
-    order = whole(make_order(shards, seed=seed, epoch=epoch, block_size=block_size, shuffle=shuffle))
+    order = whole(make_order(shards, seed=seed, epoch=epoch, block_size=block_size, shuffle=shuffle, nodes=nodes))
     assert order.dtype == np.int64
     assert sorted(order.tolist()) == list(range(sum(shards)))
 
@@ -35,11 +45,11 @@ def test_without_shuffling_the_samples_keep_their_order(shards: list[int]) -> No
     assert whole(make_order(shards, shuffle=False)).tolist() == list(range(sum(shards)))
 
 
-@given(shards=SHARDS, seed=SEEDS, block_size=BLOCK_SIZES, data=st.data())
+@given(shards=SHARDS, seed=SEEDS, block_size=BLOCK_SIZES, nodes=NODES, data=st.data())
 def test_any_positions_give_what_the_whole_order_has_there(
-    shards: list[int], seed: int, block_size: int, data: st.DataObject
+    shards: list[int], seed: int, block_size: int, nodes: int | None, data: st.DataObject
 ) -> None:
-    order = make_order(shards, seed=seed, block_size=block_size)
+    order = make_order(shards, seed=seed, block_size=block_size, nodes=nodes)
     places = st.integers(0, max(order.num_samples - 1, 0))
     positions = data.draw(st.lists(places, max_size=50 if order.num_samples else 0))
     chosen = np.array(positions, np.int64)
@@ -55,7 +65,9 @@ def test_the_same_plan_gives_the_same_order(shards: list[int], seed: int, epoch:
 @pytest.mark.parametrize("shards", [[500], [50] * 10, [1] * 500, [0, 499, 0, 1, 0]])
 def test_epochs_and_seeds_differ(shards: list[int]) -> None:
     orders = [
-        tuple(whole(make_order(shards, seed=seed, epoch=epoch, block_size=64))) for seed in range(4) for epoch in range(4)
+        tuple(whole(make_order(shards, seed=seed, epoch=epoch, block_size=64)))
+        for seed in range(4)
+        for epoch in range(4)
     ]
     assert len(set(orders)) == len(orders)
 
@@ -105,3 +117,31 @@ def test_a_billion_samples_need_no_table() -> None:
 @pytest.mark.parametrize("shards", [[], [0], [0, 0]])
 def test_nothing_has_an_empty_order(shards: list[int]) -> None:
     assert whole(make_order(shards)).tolist() == []
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_canonical_node_reads_the_same_run_of_shards_in_every_epoch(shuffle: bool) -> None:
+    shards = [100] * 32
+    runs = []
+    for epoch in range(3):
+        order = whole(make_order(shards, epoch=epoch, nodes=4, shuffle=shuffle))
+        runs.append([frozenset((order[node::4] // 100).tolist()) for node in range(4)])
+    assert runs[0] == runs[1] == runs[2]
+    assert [len(run) for run in runs[0]] == [8, 8, 8, 8]
+    assert frozenset.union(*runs[0]) == frozenset(range(32))
+
+
+def test_within_its_run_each_epoch_takes_the_shards_in_another_order() -> None:
+    first, second = (whole(make_order([100] * 32, epoch=epoch, nodes=2))[::2] // 100 for epoch in range(2))
+    assert first.tolist() != second.tolist()
+
+
+def test_a_batch_draws_from_all_canonical_nodes() -> None:
+    order = whole(make_order([1000] * 64, nodes=8, block_size=512))
+    shards = [len(set((order[start : start + 64] // 1000).tolist())) for start in range(0, 64_000, 64)]
+    assert min(shards) >= 8
+
+
+@pytest.mark.parametrize(("shards", "nodes"), [(1, 1), (31, 1), (32, 2), (1000, 32), (1024, 64), (10**6, 64)])
+def test_the_number_of_canonical_nodes_follows_from_the_number_of_shards(shards: int, nodes: int) -> None:
+    assert default_canonical_nodes(shards) == nodes
