@@ -37,6 +37,7 @@ from arrowstream.registry import load_format
 from arrowstream.storage import Storage
 
 _FULL_OR_READ_ONLY = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
+_IN_THE_WAY = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
 _log = logging.getLogger(__name__)
 
 
@@ -289,7 +290,7 @@ def _writable(directory: Path) -> Iterator[None]:
     except ArrowStreamError:
         raise
     except OSError as error:
-        if error.errno not in _FULL_OR_READ_ONLY:
+        if error.errno not in _FULL_OR_READ_ONLY | _IN_THE_WAY:
             raise
         raise UnwritableError(
             error.errno, f"{error.strerror}; give another directory as local=, or make room in this one", str(directory)

@@ -1,27 +1,22 @@
 """The dataset: global sample ids, whatever shards they lie in and wherever those are."""
 
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from arrowstream.decode import Decoder, Sample
+from arrowstream.decode import Sample
 from arrowstream.epochs import EpochCounter
-from arrowstream.errors import MissingColumnError, MissingShardError
-from arrowstream.index import Shard
-from arrowstream.locate import Locator, resolve_ids
+from arrowstream.locate import resolve_ids
 from arrowstream.plan.order import DEFAULT_BLOCK_SIZE, Order
 from arrowstream.plan.partition import samples_per_rank, worker_positions
 from arrowstream.prefetch import Prefetcher
-from arrowstream.shard import MAX_OPEN_SHARDS, BatchMemory, OpenShard
+from arrowstream.reader import Reader
 from arrowstream.stream import DEFAULTS, Stream
 from arrowstream.world import World
 
@@ -29,24 +24,6 @@ IntArray = npt.NDArray[np.int64]
 
 #: Samples whose ids are worked out at once: enough for NumPy to pay, few enough for an iteration to begin at once.
 _CHUNK = 4096
-
-
-@dataclass(slots=True)
-class _Reading:
-    """What a dataset knows once its indexes are read, and what it has opened since."""
-
-    streams: Sequence[Stream]
-    locator: Locator
-    first_shard: list[int]  # of each stream
-    starts: list[int]  # id of the first sample of each shard; bisect is 20 times faster on a list than on an array
-    num_samples: int
-    opened: dict[int, OpenShard] = field(default_factory=dict)
-    memory: BatchMemory = field(default_factory=BatchMemory)
-
-    def shard(self, number: int) -> tuple[Stream, Shard]:
-        place = bisect_right(self.first_shard, number) - 1
-        stream = self.streams[place]
-        return stream, stream.index.shard(number - self.first_shard[place])
 
 
 class StreamingDataset:
@@ -69,7 +46,10 @@ class StreamingDataset:
         batch_size: Samples of a batch on one rank. The workers of a loader need it to share out the epoch.
         shuffle: Whether an iteration goes through the samples in a new random order each epoch.
         shuffle_seed: What that order is drawn from, together with the epoch.
-        shuffle_block_size: Samples that are shuffled with each other, within shards that are shuffled as a whole.
+        shuffle_block_size: Samples of the whole job that are shuffled with each other, within shards that are shuffled
+            as a whole. None: 262,144.
+        num_canonical_nodes: Distant places of the data that every batch draws from. Machines whose number divides it
+            read disjoint parts of the data. None: up to 64, as the number of shards suggests; 1 without shuffling.
         allow_unsafe_types: Whether ``pkl`` columns are read, which run code that came with the data.
         storage_options: Passed to fsspec's file system as they are.
 
@@ -92,12 +72,14 @@ class StreamingDataset:
         shuffle: bool = False,
         shuffle_seed: int = 9176,
         shuffle_block_size: int | None = None,
+        num_canonical_nodes: int | None = None,
         allow_unsafe_types: bool = False,
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         if bool(streams) == bool(remote or local):
             raise ValueError("You must provide either `streams` or `remote`/`local`, but not both.")
         _check_at_least(1, batch_size=batch_size, shuffle_block_size=shuffle_block_size, predownload=predownload)
+        _check_at_least(1, num_canonical_nodes=num_canonical_nodes)
         _check_at_least(0, shuffle_seed=shuffle_seed)
         self.streams = list(streams or [Stream(remote=remote, local=local, storage_options=storage_options)])
         settings = (split, download_retry, download_timeout, validate_hash)
@@ -108,16 +90,17 @@ class StreamingDataset:
         self.shuffle = shuffle
         self.shuffle_seed = shuffle_seed
         self.shuffle_block_size = shuffle_block_size or DEFAULT_BLOCK_SIZE
+        self.num_canonical_nodes = num_canonical_nodes
         self.allow_unsafe_types = allow_unsafe_types
         self._epochs = EpochCounter()
-        self._reading: _Reading | None = None
+        self._reader: Reader | None = None
 
     # What it holds ---------------------------------------------------------------------------------------------------
 
     @property
     def num_samples(self) -> int:
         """Number of samples in all streams."""
-        return (self._reading or self._load()).num_samples
+        return (self._reader or self._load()).num_samples
 
     @property
     def size(self) -> int:
@@ -132,15 +115,23 @@ class StreamingDataset:
     @property
     def samples_per_shard(self) -> IntArray:
         """Number of samples of each shard, int64 of shape (shards,)."""
-        counts: IntArray = np.diff((self._reading or self._load()).locator.starts)
-        return counts
+        return (self._reader or self._load()).samples_per_shard
 
-    @cached_property
+    @property
     def schema(self) -> pa.Schema:
         """The Arrow schema of the first shard, which is fetched for it."""
-        if not self.num_shards:
-            return pa.schema([])
-        return self._open(0).schema.remove_metadata()
+        return (self._reader or self._load()).schema
+
+    def shard_paths(self, *, fetch: bool = False) -> list[tuple[int, Path]]:
+        """Name the shards that lie on this machine.
+
+        Args:
+            fetch: Whether to fetch those that do not.
+
+        Returns:
+            Id of the first sample, and path of the Arrow IPC file, of each shard in the order of the ids.
+        """
+        return (self._reader or self._load()).paths(fetch=fetch)
 
     @property
     def next_epoch(self) -> int:
@@ -157,7 +148,7 @@ class StreamingDataset:
 
     def __repr__(self) -> str:
         held = "index not read yet"
-        if self._reading is not None:
+        if self._reader is not None:
             shards = f"{self.num_shards:,} shard{'' if self.num_shards == 1 else 's'}"
             held = f"{self.num_samples:,} samples in {shards}"
         settings = [f"batch_size={self.batch_size}", f"shuffle={self.shuffle}"]
@@ -199,19 +190,7 @@ class StreamingDataset:
             ShardError: Its shard is missing or corrupt.
             StorageError: Its shard could not be fetched.
         """
-        reading = self._reading or self._load()
-        size = reading.num_samples
-        if not 0 <= sample_id < size:
-            if not -size <= sample_id < 0:
-                raise IndexError(f"index {sample_id} is out of bounds for axis 0 with size {size}")
-            sample_id += size
-        # Written out rather than called: a call costs as much as everything a small column needs.
-        starts = reading.starts
-        shard = bisect_right(starts, sample_id) - 1
-        opened = reading.opened.get(shard)
-        if opened is None:
-            opened = self._open(shard)
-        return opened.row(sample_id - starts[shard])
+        return (self._reader or self._load()).read(sample_id)
 
     def _nested(self, ids: IntArray) -> list[Any]:
         if ids.ndim == 1:
@@ -232,25 +211,7 @@ class StreamingDataset:
             IndexError: As NumPy raises it.
             MissingColumnError: There is no such column.
         """
-        wanted = list(columns) if columns is not None else self.schema.names
-        for name in wanted:
-            if name not in self.schema.names:
-                raise MissingColumnError(f"no column is named {name!r}; there are: {', '.join(self.schema.names)}")
-        flat = resolve_ids(ids, self.size).reshape(-1)
-        shards, rows = (self._reading or self._load()).locator.locate(flat)
-        by_place = np.lexsort((rows, shards))  # (n,)
-        pieces = [
-            piece
-            for shard, of_shard in _runs(shards[by_place], by_place)
-            for piece in _take_rows(self._open(shard), rows[of_shard], wanted)
-        ]
-        if not pieces:
-            return pa.schema([self.schema.field(name) for name in wanted]).empty_table()
-        # One chunk a column: pa.Table.take over chunks is a hundred times slower.
-        gathered = pa.Table.from_batches(pieces).combine_chunks()
-        back = np.empty_like(by_place)
-        back[by_place] = np.arange(len(by_place))
-        return gathered.take(pa.array(back))
+        return (self._reader or self._load()).take(resolve_ids(ids, self.size).reshape(-1), columns)
 
     # One after the other ---------------------------------------------------------------------------------------------
 
@@ -268,120 +229,47 @@ class StreamingDataset:
         return self._iterate(world, epoch)
 
     def _iterate(self, world: World, epoch: int | None) -> Iterator[Any]:
-        reading = self._reading or self._load()
-        if not reading.num_samples:
+        reader = self._reader or self._load()
+        if not reader.num_samples:
             return
         order = Order(
-            self.samples_per_shard,
+            reader.samples_per_shard,
             shuffle=self.shuffle,
             seed=self.shuffle_seed,
             epoch=self._epochs.claim() if epoch is None else epoch,
             block_size=self.shuffle_block_size,
+            canonical_nodes=self.num_canonical_nodes,
         )
         mine = StreamingDataset
         overridden = type(self).__getitem__ is not mine.__getitem__ or type(self).get_item is not mine.get_item
         prefetcher = Prefetcher()
         try:
-            for ids, shards, rows in self._look_ahead(reading, order, world, prefetcher):
+            for ids, shards, rows in self._look_ahead(reader, order, world, prefetcher):
                 if overridden:
                     for shard, sample_id in zip(shards.tolist(), ids, strict=True):
-                        self._open(shard, prefetcher)
+                        reader.make_ready(shard, prefetcher)
                         yield self[sample_id]
                 else:
-                    yield from self._read_rows(reading.opened, shards.tolist(), rows.tolist(), prefetcher)
+                    yield from reader.read_each(shards.tolist(), rows.tolist(), prefetcher)
         finally:
             prefetcher.cancel()
 
     def _look_ahead(
-        self, reading: _Reading, order: Order, world: World, prefetcher: Prefetcher
+        self, reader: Reader, order: Order, world: World, prefetcher: Prefetcher
     ) -> Iterator[tuple[IntArray, IntArray, IntArray]]:
         """Give ids, shards and rows in chunks; the shards of later chunks are being fetched by then."""
         queue: deque[tuple[IntArray, IntArray, IntArray]] = deque()
         queued = 0
         for positions in worker_positions(order.num_samples, world, self.batch_size or 1, _CHUNK):
             ids = order.samples_at(positions)
-            shards, rows = reading.locator.locate(ids)
-            prefetcher.request(
-                (number, stream.cache, shard)
-                for number in dict.fromkeys(shards.tolist())
-                if number not in reading.opened
-                for stream, shard in [reading.shard(number)]
-                if stream.cache is not None
-            )
+            shards, rows = reader.locate(ids)
+            reader.request(dict.fromkeys(shards.tolist()), prefetcher)
             queue.append((ids, shards, rows))
             queued += len(ids)
             while queue and queued - len(queue[0][0]) >= self.predownload:
                 queued -= len(queue[0][0])
                 yield queue.popleft()
         yield from queue
-
-    def _read_rows(
-        self, opened: dict[int, OpenShard], shards: list[int], rows: list[int], prefetcher: Prefetcher
-    ) -> Iterator[Sample]:
-        for shard, row in zip(shards, rows, strict=True):
-            reader = opened.get(shard)
-            if reader is None:
-                reader = self._open(shard, prefetcher)
-            yield reader.row(row)
-
-    # Opening ---------------------------------------------------------------------------------------------------------
-
-    def _load(self) -> _Reading:
-        indexes = [stream.index for stream in self.streams]
-        counts = np.concatenate([index.samples_per_shard for index in indexes])
-        first_shard = np.cumsum([0, *(index.num_shards for index in indexes[:-1])])
-        locator = Locator(counts)
-        self._reading = _Reading(
-            self.streams, locator, first_shard.tolist(), locator.starts.tolist(), locator.num_samples
-        )
-        return self._reading
-
-    def _open(self, number: int, prefetcher: Prefetcher | None = None) -> OpenShard:
-        reading = self._reading or self._load()
-        opened = reading.opened.get(number)
-        if opened is None:
-            path = prefetcher.wait(number) if prefetcher is not None else None
-            opened = self._open_file(reading, number, path)
-            if len(reading.opened) >= MAX_OPEN_SHARDS:
-                reading.opened.pop(next(iter(reading.opened)), None)
-            reading.opened[number] = opened
-        return opened
-
-    def _open_file(self, reading: _Reading, number: int, path: Path | None) -> OpenShard:
-        stream, shard = reading.shard(number)
-        cache = stream.cache
-        if cache is None:
-            return self._map(stream.path_in_place(shard), shard, reading.memory, trusted=False)
-        try:
-            return self._map(path or cache.fetch(shard), shard, reading.memory, trusted=True)
-        except MissingShardError:
-            # Anything in a cache may be deleted at any moment; what is mapped is safe.
-            return self._map(cache.fetch(shard), shard, reading.memory, trusted=True)
-
-    def _map(self, path: Path, shard: Shard, memory: BatchMemory, *, trusted: bool) -> OpenShard:
-        def make_bind(schema: pa.Schema) -> Any:
-            return Decoder(schema, allow_unsafe_types=self.allow_unsafe_types, source=str(path)).bind
-
-        return OpenShard(path, shard, make_bind, trusted=trusted, memory=memory)
-
-    def shard_paths(self, *, fetch: bool = False) -> list[tuple[int, Path]]:
-        """Name the shards that lie on this machine.
-
-        Args:
-            fetch: Whether to fetch those that do not.
-
-        Returns:
-            Id of the first sample, and path of the Arrow IPC file, of each shard in the order of the ids.
-        """
-        reading = self._reading or self._load()
-        paths = []
-        for number, first_id in enumerate(reading.starts[:-1]):
-            stream, shard = reading.shard(number)
-            if stream.cache is None:
-                paths.append((first_id, stream.path_in_place(shard)))
-            elif fetch or stream.cache.has(shard):
-                paths.append((first_id, stream.cache.fetch(shard)))
-        return paths
 
     # Processes -------------------------------------------------------------------------------------------------------
 
@@ -394,28 +282,14 @@ class StreamingDataset:
         return None
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {**self.__dict__, "_reading": None}
-        state.pop("schema", None)
-        return state
+        return {**self.__dict__, "_reader": None}
+
+    def _load(self) -> Reader:
+        self._reader = Reader(self.streams, allow_unsafe_types=self.allow_unsafe_types)
+        return self._reader
 
 
 def _check_at_least(least: int, **numbers: int | None) -> None:
     for name, number in numbers.items():
         if number is not None and number < least:
             raise ValueError(f"{name} is {number}; expected at least {least}")
-
-
-def _runs(keys: IntArray, values: IntArray) -> Iterator[tuple[int, IntArray]]:
-    """Split values where their sorted keys change."""
-    borders = np.flatnonzero(np.diff(keys)) + 1
-    for part_keys, part in zip(np.split(keys, borders), np.split(values, borders), strict=True):
-        if len(part):
-            yield int(part_keys[0]), part
-
-
-def _take_rows(shard: OpenShard, rows: IntArray, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """Take sorted rows of a shard, record batch by record batch."""
-    numbers, offsets = np.divmod(rows, shard.rows_per_batch)
-    for number, part in _runs(numbers, offsets):
-        batch = shard.batch(number).select(columns).replace_schema_metadata(None)
-        yield cast("pa.RecordBatch", batch.take(pa.array(part)))

@@ -1,6 +1,5 @@
 """Shards are fetched in the background, one pool of threads a process, in the order in which they will be needed."""
 
-from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,15 +18,10 @@ class Prefetcher:
     def __init__(self) -> None:
         self._fetches: dict[int, Future[Path]] = {}
 
-    def request(self, shards: Iterable[tuple[int, ShardCache, Shard]]) -> None:
-        """Begin to fetch shards, unless that was asked for already.
-
-        Args:
-            shards: Number, cache and description of each, the one that is needed first at the front.
-        """
-        for number, cache, shard in shards:
-            if number not in self._fetches:
-                self._fetches[number] = _pool.get().submit(cache.fetch, shard)
+    def request(self, number: int, cache: ShardCache, shard: Shard) -> None:
+        """Begin to fetch a shard behind those that were asked for before, unless it is one of them."""
+        if number not in self._fetches:
+            self._fetches[number] = _pool.get().submit(cache.fetch, shard)
 
     def wait(self, number: int) -> Path | None:
         """Wait for a shard that was asked for; None when it was not.
