@@ -37,7 +37,7 @@ from arrowstream.registry import load_format
 from arrowstream.storage import Storage
 
 _FULL_OR_READ_ONLY = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
-_IN_THE_WAY = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
+_IN_THE_WAY = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOENT}  # or taken away, with all that it held
 _log = logging.getLogger(__name__)
 
 

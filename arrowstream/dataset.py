@@ -10,11 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from arrowstream.cursor import Cursor
 from arrowstream.decode import Sample
 from arrowstream.epochs import EpochCounter
 from arrowstream.locate import resolve_ids
-from arrowstream.plan.order import DEFAULT_BLOCK_SIZE, Order
+from arrowstream.plan.order import DEFAULT_BLOCK_SIZE, Order, default_canonical_nodes
 from arrowstream.plan.partition import samples_per_rank, worker_positions
+from arrowstream.plan.state import Position, read_state, write_state
 from arrowstream.prefetch import Prefetcher
 from arrowstream.reader import Reader
 from arrowstream.stream import DEFAULTS, Stream
@@ -94,6 +96,8 @@ class StreamingDataset:
         self.allow_unsafe_types = allow_unsafe_types
         self._epochs = EpochCounter()
         self._reader: Reader | None = None
+        self._cursor: Cursor | None = None
+        self._resumed: Position | None = None  # of this process alone: a worker whose state was loaded
 
     # What it holds ---------------------------------------------------------------------------------------------------
 
@@ -136,11 +140,11 @@ class StreamingDataset:
     @property
     def next_epoch(self) -> int:
         """The epoch that the next iteration will be, from 0; known to the copies in worker processes as well."""
-        return self._epochs.next_epoch
+        return self._epochs.upcoming[0]
 
     @next_epoch.setter
     def next_epoch(self, epoch: int) -> None:
-        self._epochs.next_epoch = epoch
+        self._epochs.upcoming = (epoch, 0)
 
     def __len__(self) -> int:
         """Give the number of samples that an epoch has on this rank."""
@@ -225,18 +229,26 @@ class StreamingDataset:
         if self.batch_size is None and world.workers_per_rank > 1:
             raise ValueError("Please pass `batch_size`: the workers of a loader need it to share out the epoch.")
         # Workers begin together and are told their epoch now; alone, an epoch begins with its first sample.
-        epoch = None if token is None else self._epochs.claim(token, world.workers_per_rank)
-        return self._iterate(world, epoch)
+        position = None
+        if token is not None:
+            epoch, sample = self._epochs.claim(token, world.workers_per_rank)
+            position = Position(epoch=epoch, sample=sample)
+        if self._resumed is not None:
+            position, self._resumed = self._resumed, None
+            self._epochs.upcoming = (position.epoch + 1, 0)
+        self._cursor = Cursor(position)
+        return self._iterate(world, self._cursor)
 
-    def _iterate(self, world: World, epoch: int | None) -> Iterator[Any]:
+    def _iterate(self, world: World, cursor: Cursor) -> Iterator[Any]:
         reader = self._reader or self._load()
         if not reader.num_samples:
             return
+        position = cursor.begin(self._epochs)
         order = Order(
             reader.samples_per_shard,
             shuffle=self.shuffle,
             seed=self.shuffle_seed,
-            epoch=self._epochs.claim() if epoch is None else epoch,
+            epoch=position.epoch,
             block_size=self.shuffle_block_size,
             canonical_nodes=self.num_canonical_nodes,
         )
@@ -244,24 +256,29 @@ class StreamingDataset:
         overridden = type(self).__getitem__ is not mine.__getitem__ or type(self).get_item is not mine.get_item
         prefetcher = Prefetcher()
         try:
-            for ids, shards, rows in self._look_ahead(reader, order, world, prefetcher):
+            for ids, shards, rows in self._look_ahead(reader, order, world, position, prefetcher):
+                places = cursor.follow(shards.tolist())
                 if overridden:
-                    for shard, sample_id in zip(shards.tolist(), ids, strict=True):
+                    for shard, sample_id in zip(places, ids, strict=True):
                         reader.make_ready(shard, prefetcher)
                         yield self[sample_id]
                 else:
-                    yield from reader.read_each(shards.tolist(), rows.tolist(), prefetcher)
+                    yield from reader.read_each(places, rows.tolist(), prefetcher)
         finally:
             prefetcher.cancel()
 
     def _look_ahead(
-        self, reader: Reader, order: Order, world: World, prefetcher: Prefetcher
+        self, reader: Reader, order: Order, world: World, position: Position, prefetcher: Prefetcher
     ) -> Iterator[tuple[IntArray, IntArray, IntArray]]:
         """Give ids, shards and rows in chunks; the shards of later chunks are being fetched by then."""
         queue: deque[tuple[IntArray, IntArray, IntArray]] = deque()
         queued = 0
-        for positions in worker_positions(order.num_samples, world, self.batch_size or 1, _CHUNK):
-            ids = order.samples_at(positions)
+        skipped = position.skipped
+        for positions in worker_positions(
+            order.num_samples, world, self.batch_size or 1, _CHUNK, start=position.sample
+        ):
+            left, skipped = positions[skipped:], max(skipped - len(positions), 0)
+            ids = order.samples_at(left)
             shards, rows = reader.locate(ids)
             reader.request(dict.fromkeys(shards.tolist()), prefetcher)
             queue.append((ids, shards, rows))
@@ -271,18 +288,92 @@ class StreamingDataset:
                 yield queue.popleft()
         yield from queue
 
+    # Checkpoints -----------------------------------------------------------------------------------------------------
+
+    def state_dict(self, num_samples: int | None = None, from_beginning: bool = True) -> dict[str, Any]:
+        """Say where the epoch stands, for a checkpoint.
+
+        Args:
+            num_samples: Samples that all ranks together have trained on. None: what this process has iterated over,
+                for the case that it has no worker processes.
+            from_beginning: Whether ``num_samples`` counts from the beginning of the epoch, or from where the last
+                resume began.
+
+        Returns:
+            A few JSON values. They mean the same for any number of nodes, ranks, workers and any batch size.
+
+        Raises:
+            ValueError: ``num_samples`` is None, and worker processes did the reading.
+        """
+        world, worker = self._world(), self._worker()
+        cursor = self._cursor
+        if num_samples is None and worker is not None and cursor is not None and cursor.position is not None:
+            began = cursor.position
+            position = Position(epoch=began.epoch, sample=began.sample, skipped=began.skipped + cursor.samples)
+            return write_state(position, self._plan(), worker)
+        begun = self._epochs.begun
+        epoch, sample = begun or self._epochs.upcoming
+        if num_samples is not None:
+            sample = num_samples if from_beginning else sample + num_samples
+        elif cursor is not None and cursor.position is None:
+            epoch, sample = self._epochs.upcoming  # an iterator that nobody has asked for a sample yet
+        elif begun is not None:
+            if cursor is None or cursor.position is None or cursor.position.epoch != epoch:
+                raise ValueError("worker processes read this epoch; pass num_samples=, which all ranks have trained on")
+            sample += cursor.samples * world.num_ranks
+        if sample >= self.num_samples:
+            epoch, sample = epoch + 1, 0
+        state = write_state(Position(epoch=epoch, sample=sample), self._plan())
+        return {**state, "initial_physical_nodes": world.num_nodes}
+
+    def load_state_dict(self, obj: Mapping[str, Any], strict: bool = True) -> None:
+        """Go on where a checkpoint was made: the next iteration begins with the sample that would have come next.
+
+        Args:
+            obj: What ``state_dict`` gave.
+            strict: Whether a state that belongs to another order of samples is refused. False: go on at the same
+                position of this dataset's order.
+
+        Raises:
+            StateMismatchError: The data, the seed or another setting that the order depends on differs.
+        """
+        position = read_state(obj, self._plan(), strict=strict, worker=self._worker())
+        if "worker" in obj:
+            self._resumed = position
+        elif position.sample >= self.num_samples:
+            self._epochs.upcoming = (position.epoch + 1, 0)
+        else:
+            self._epochs.upcoming = (position.epoch, position.sample)
+
+    def _plan(self) -> dict[str, Any]:
+        """Say what the order of the samples depends on."""
+        reader = self._reader or self._load()
+        chosen = default_canonical_nodes(self.num_shards) if self.shuffle else 1
+        return {
+            "data": reader.fingerprint,
+            "num_samples": reader.num_samples,
+            "shuffle": self.shuffle,
+            "shuffle_seed": self.shuffle_seed,
+            "shuffle_block_size": self.shuffle_block_size,
+            "num_canonical_nodes": self.num_canonical_nodes or chosen,
+        }
+
     # Processes -------------------------------------------------------------------------------------------------------
 
     def _world(self) -> World:
         """Tell where this process stands; the class for torch knows of loaders' workers too."""
         return World.from_environment()
 
+    def _worker(self) -> tuple[int, int] | None:
+        """Give the number of this worker process of a loader and how many there are; None elsewhere."""
+        return None
+
     def _iteration_token(self) -> tuple[int, int] | None:
         """Give what the workers of one iteration have in common; None outside of them."""
         return None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_reader": None}
+        return {**self.__dict__, "_reader": None, "_cursor": None}
 
     def _load(self) -> Reader:
         self._reader = Reader(self.streams, allow_unsafe_types=self.allow_unsafe_types)

@@ -19,8 +19,8 @@ from typing import Any
 
 from arrowstream.per_process import PerProcess
 
-_COUNTER = struct.Struct("<q")
-_CLAIM = struct.Struct("<qqqq")
+_COUNTER = struct.Struct("<qqqq")  # the next epoch and its first sample, the epoch begun last and its first sample
+_CLAIM = struct.Struct("<qqqqq")
 _NUM_CLAIMS = 16
 _SIZE = _COUNTER.size + _NUM_CLAIMS * _CLAIM.size
 
@@ -32,11 +32,11 @@ class EpochCounter:
     show the same token get the same epoch. The last few tokens are remembered.
     """
 
-    def __init__(self, next_epoch: int = 0) -> None:
+    def __init__(self, next_epoch: int = 0, next_sample: int = 0) -> None:
         with tempfile.TemporaryFile(prefix="arrowstream-") as file:
             file.truncate(_SIZE)
             self._map(os.dup(file.fileno()))
-        _COUNTER.pack_into(self._shared, 0, next_epoch)
+        _COUNTER.pack_into(self._shared, 0, next_epoch, next_sample, -1, 0)
 
     def _map(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -59,17 +59,25 @@ class EpochCounter:
                 fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
 
     @property
-    def next_epoch(self) -> int:
-        """The epoch that the next iteration will be."""
+    def upcoming(self) -> tuple[int, int]:
+        """The epoch that the next iteration will be, and the sample that it will begin with."""
         with self._locked():
-            return int(_COUNTER.unpack_from(self._shared, 0)[0])
+            epoch, sample, _, _ = _COUNTER.unpack_from(self._shared, 0)
+            return int(epoch), int(sample)
 
-    @next_epoch.setter
-    def next_epoch(self, epoch: int) -> None:
+    @upcoming.setter
+    def upcoming(self, start: tuple[int, int]) -> None:
         with self._locked():
-            _COUNTER.pack_into(self._shared, 0, epoch)
+            _COUNTER.pack_into(self._shared, 0, *start, -1, 0)
 
-    def claim(self, token: tuple[int, int] | None = None, sharers: int = 1) -> int:
+    @property
+    def begun(self) -> tuple[int, int] | None:
+        """The epoch that was begun last, and the sample that it began with; None when none was."""
+        with self._locked():
+            _, _, epoch, sample = _COUNTER.unpack_from(self._shared, 0)
+            return (int(epoch), int(sample)) if epoch >= 0 else None
+
+    def claim(self, token: tuple[int, int] | None = None, sharers: int = 1) -> tuple[int, int]:
         """Begin an epoch.
 
         Args:
@@ -77,32 +85,32 @@ class EpochCounter:
             sharers: How many they are; each claims once.
 
         Returns:
-            The epoch's number, from 0.
+            The epoch's number, from 0, and the sample that it begins with: not 0 where it goes on after a resume.
         """
         with self._locked():
             if token is not None:
                 for slot in range(_NUM_CLAIMS):
                     place = _COUNTER.size + slot * _CLAIM.size
-                    seed, iteration, claimed, missing = _CLAIM.unpack_from(self._shared, place)
+                    seed, iteration, claimed, first, missing = _CLAIM.unpack_from(self._shared, place)
                     # A token that all have shown is spent: a loader that is seeded anew shows it again.
                     if missing and (seed, iteration) == token:
-                        _CLAIM.pack_into(self._shared, place, *token, claimed, missing - 1)
-                        return int(claimed)
-            epoch = int(_COUNTER.unpack_from(self._shared, 0)[0])
-            _COUNTER.pack_into(self._shared, 0, epoch + 1)
+                        _CLAIM.pack_into(self._shared, place, *token, claimed, first, missing - 1)
+                        return int(claimed), int(first)
+            epoch, sample, _, _ = _COUNTER.unpack_from(self._shared, 0)
+            _COUNTER.pack_into(self._shared, 0, epoch + 1, 0, epoch, sample)
             if token is not None:
                 place = _COUNTER.size + epoch % _NUM_CLAIMS * _CLAIM.size
-                _CLAIM.pack_into(self._shared, place, *token, epoch, sharers - 1)
-            return epoch
+                _CLAIM.pack_into(self._shared, place, *token, epoch, sample, sharers - 1)
+            return int(epoch), int(sample)
 
     def __getstate__(self) -> dict[str, Any]:
         # While a process is being spawned its file descriptors can be handed over; any other pickle gets the value.
         if multiprocessing.context.get_spawning_popen() is not None:
             return {"descriptor": reduction.DupFd(self._descriptor)}
-        return {"next_epoch": self.next_epoch}
+        return {"upcoming": self.upcoming}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "descriptor" in state:
             self._map(state["descriptor"].detach())
         else:
-            self.__init__(state["next_epoch"])  # type: ignore[misc]
+            self.__init__(*state["upcoming"])  # type: ignore[misc]

@@ -8,6 +8,7 @@ Every error derives from :class:`ArrowStreamError` and from the builtin that a c
     ├── UnknownEncodingError    (TypeError)          a column names an encoding that does not exist
     ├── EncodingError           (TypeError)          a value does not fit the encoding of its column
     ├── MissingColumnError      (KeyError)           a sample or batch lacks a column
+    ├── StateMismatchError      (ValueError)         a checkpoint belongs to another order of samples
     ├── UnsafeTypeError         (ValueError)         a column would run code on reading (pickle)
     ├── MissingDependencyError  (ImportError)        an extra has to be installed
     ├── DirectoryInUseError     (FileExistsError)    a writer was pointed at a directory that holds files
@@ -47,6 +48,10 @@ class MissingColumnError(ArrowStreamError, KeyError):
 
     # KeyError would show the repr of its message.
     __str__ = Exception.__str__
+
+
+class StateMismatchError(ArrowStreamError, ValueError):
+    """A checkpoint belongs to another order of samples, or is none."""
 
 
 class UnsafeTypeError(ArrowStreamError, ValueError):

@@ -106,6 +106,33 @@ def open_file(path: Path) -> pa.ipc.RecordBatchFileReader:
         raise CorruptShardError(f"{path}: {size} bytes that are no whole Arrow IPC file ({error})") from error
 
 
+def check_batch(path: Path, schema: pa.Schema, number: int) -> None:
+    """Compare the bytes of one record batch in a file with the checksum that the file carries for it, if it does.
+
+    Raises:
+        CorruptShardError: They are not those that were written.
+    """
+    entry = (schema.metadata or {}).get(BATCHES, b"")[number * _BATCH_DIGITS : (number + 1) * _BATCH_DIGITS]
+    if len(entry) < _BATCH_DIGITS:
+        return
+    try:
+        offset, length, expected = int(entry[:12], 16), int(entry[12:24], 16), entry[24:].decode()
+    except ValueError as error:
+        raise CorruptShardError(f"{path}: its table of record batches is damaged ({entry!r})") from error
+    with (
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as contents,
+        memoryview(contents) as view,
+        view[offset : offset + length] as message,
+    ):
+        found = xxhash.xxh3_64_hexdigest(message)
+    if found != expected:
+        raise CorruptShardError(
+            f"{path}: record batch {number} was damaged since it was written (its xxh3_64 is {found}, not {expected}); "
+            f"fetch or write the shard again"
+        )
+
+
 def content_of(schema: pa.Schema) -> str:
     """Give the identity of a file's rows; empty when the file does not say."""
     return str((schema.metadata or {}).get(CONTENT, b"").decode(errors="replace"))

@@ -2,15 +2,17 @@
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import xxhash
 
 from arrowstream.decode import Decoder, Sample
-from arrowstream.errors import MissingColumnError, MissingShardError
+from arrowstream.errors import EncodingError, MissingColumnError, MissingShardError
 from arrowstream.index import Shard
 from arrowstream.locate import Locator
 from arrowstream.prefetch import Prefetcher
@@ -45,6 +47,15 @@ class Reader:
         self._opened: dict[int, OpenShard] = {}
         self._memory = BatchMemory()
         self._schema: pa.Schema | None = None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What identifies the samples and their ids, whatever compression or place they have."""
+        digest = xxhash.xxh3_128(self.samples_per_shard.tobytes())
+        for stream in self._streams:
+            for group in stream.index.groups:
+                digest.update("".join(group.content).encode())
+        return digest.hexdigest()
 
     @property
     def schema(self) -> pa.Schema:
@@ -91,6 +102,7 @@ class Reader:
 
         Raises:
             MissingColumnError: There is no such column.
+            EncodingError: The samples' shards have different columns.
         """
         wanted = list(columns) if columns is not None else self.schema.names
         for name in wanted:
@@ -106,7 +118,12 @@ class Reader:
         if not pieces:
             return pa.schema([self.schema.field(name) for name in wanted]).empty_table()
         # One chunk a column: pa.Table.take over chunks is a hundred times slower.
-        gathered = pa.Table.from_batches(pieces).combine_chunks()
+        try:
+            gathered = pa.Table.from_batches(pieces).combine_chunks()
+        except pa.ArrowInvalid as error:
+            raise EncodingError(
+                f"the shards of these samples have different columns ({error}); choose common ones with columns="
+            ) from error
         back = np.empty_like(by_place)
         back[by_place] = np.arange(len(by_place))
         return gathered.take(pa.array(back))

@@ -27,8 +27,8 @@ class OpenShard:
         path: An Arrow IPC file.
         shard: What the index says of it.
         make_bind: Gives, for the file's schema, what turns a record batch into a function of its rows.
-        trusted: Whether the file was validated when it came into the cache; if not, each record batch is validated
-            when it is first touched.
+        trusted: Whether the file was validated when it came into the cache; if not, each record batch is compared with
+            its checksum and validated when it is first touched.
         memory: Counts the bytes of record batches that had to be decompressed.
 
     Raises:
@@ -36,7 +36,7 @@ class OpenShard:
         CorruptShardError: It is not what the index describes.
     """
 
-    __slots__ = ("_bind", "_memory", "_path", "_reader", "_rows", "_trusted", "rows_per_batch", "schema")
+    __slots__ = ("_bind", "_checked", "_memory", "_path", "_reader", "_rows", "_trusted", "rows_per_batch", "schema")
 
     def __init__(
         self, path: Path, shard: Shard, make_bind: Callable[[pa.Schema], Bind], *, trusted: bool, memory: "BatchMemory"
@@ -45,6 +45,7 @@ class OpenShard:
         self._reader = ipc.open_file(path)
         self.schema: pa.Schema = self._reader.schema
         self._trusted = trusted
+        self._checked: set[int] = set()
         self._memory = memory
         self._bind = make_bind(self.schema)
         num_batches = self._reader.num_record_batches
@@ -79,8 +80,10 @@ class OpenShard:
         """
         try:
             batch = self._reader.get_batch(number)
-            if not self._trusted:
+            if not self._trusted and number not in self._checked:
+                ipc.check_batch(self._path, self.schema, number)
                 batch.validate(full=True)
+                self._checked.add(number)
         except (pa.ArrowException, OSError) as error:
             raise CorruptShardError(f"{self._path}: record batch {number} is corrupt ({error})") from error
         if self.rows_per_batch and batch.num_rows != self.rows_per_batch and number < len(self._rows) - 1:

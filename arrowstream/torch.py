@@ -21,6 +21,10 @@ class StreamingDataset(dataset.StreamingDataset, IterableDataset[Any]):
         worker = get_worker_info()
         return world if worker is None else world.with_worker(worker.id, worker.num_workers)
 
+    def _worker(self) -> tuple[int, int] | None:
+        worker = get_worker_info()
+        return None if worker is None else (worker.id, worker.num_workers)
+
     def _iteration_token(self) -> tuple[int, int] | None:
         worker = get_worker_info()
         if worker is None:

@@ -4,4 +4,5 @@ Both are pure functions in NumPy; nothing here touches a file, a clock or a proc
 
 * :mod:`arrowstream.plan.order`: position -> sample id.
 * :mod:`arrowstream.plan.partition`: process -> positions.
+* :mod:`arrowstream.plan.state`: where an epoch stands -> checkpoint, and back.
 """

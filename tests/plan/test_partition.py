@@ -93,9 +93,7 @@ def test_a_step_is_a_run_of_positions_whatever_the_split(job: Job, num_samples: 
     workers=st.integers(1, 4),
     num_steps=st.integers(1, 20),
 )
-def test_equal_global_batches_hold_equal_samples(
-    splits: tuple[int, int, int], workers: int, num_steps: int
-) -> None:
+def test_equal_global_batches_hold_equal_samples(splits: tuple[int, int, int], workers: int, num_steps: int) -> None:
     num_nodes, ranks_per_node, batch_size = splits
     alone = Job(num_nodes=1, ranks_per_node=1, workers=1, batch_size=12)
     split = Job(num_nodes=num_nodes, ranks_per_node=ranks_per_node, workers=workers, batch_size=batch_size)
@@ -104,9 +102,7 @@ def test_equal_global_batches_hold_equal_samples(
 
 
 @given(job=JOBS, num_samples=NUM_SAMPLES, rank=st.integers(0, 15), chunk=CHUNKS)
-def test_a_loader_of_several_workers_delivers_what_one_would(
-    job: Job, num_samples: int, rank: int, chunk: int
-) -> None:
+def test_a_loader_of_several_workers_delivers_what_one_would(job: Job, num_samples: int, rank: int, chunk: int) -> None:
     single = Job(job.num_nodes, job.ranks_per_node, 1, job.batch_size)
     rank %= job.num_ranks
     assert job.rank_batches(num_samples, rank, chunk) == single.rank_batches(num_samples, rank, 1)

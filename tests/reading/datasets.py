@@ -1,7 +1,7 @@
 """Small real datasets: what is in them is known, and several shards or record batches hold it."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from arrowstream import MDSWriter, ipc
 from arrowstream.dataset import StreamingDataset
+from arrowstream.hashing import hash_file
 from arrowstream.index import INDEX_NAME, PRIVATE_FOLDER, Index, ShardGroup, parse_index
 
 COLUMNS = {"id": "int", "text": "str", "vector": "ndarray:float32:4"}
@@ -62,6 +63,19 @@ def ids(samples: Any) -> list[int]:
     return [number for each in samples for number in np.atleast_1d(np.asarray(each["id"])).tolist()]
 
 
+def deliver(loader: Iterable[Any]) -> Iterator[Any]:
+    """Give a loader's batches, and end its workers at once where one of them fails.
+
+    Torch leaves that to the garbage collector, which finds the iterator in a cycle with the error, takes its queues
+    apart first, and then has it wait 10 seconds for workers that nobody told to end.
+    """
+    iterator = iter(loader)
+    try:
+        yield from iterator
+    finally:
+        getattr(iterator, "_shutdown_workers", lambda: None)()
+
+
 def shard_files(directory: Path) -> list[Path]:
     return sorted(directory.glob("shard.*"))
 
@@ -103,8 +117,6 @@ def write_by_hand(
         damage: Changes the file before its length and its hash are taken.
         changes: Fields of the index that are to be something else.
     """
-    from arrowstream.hashing import hash_file
-
     directory.mkdir()
     path = directory / "shard.00000.arrow"
     content = ipc.write_file(path, schema, batches)

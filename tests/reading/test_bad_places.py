@@ -14,13 +14,13 @@ from torch.utils.data import DataLoader
 
 from arrowstream import StreamingDataset
 from arrowstream.errors import ArrowStreamError, IndexFormatError, RemoteNotFoundError, StorageError, UnwritableError
-from tests.reading.datasets import assert_holds, ids, temporaries, write_large_rows, write_samples
+from tests.reading.datasets import assert_holds, deliver, ids, temporaries, write_large_rows, write_samples
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 
 
 def load(dataset: StreamingDataset) -> list[int]:
-    return ids(DataLoader(dataset, batch_size=8, num_workers=2, multiprocessing_context="fork"))
+    return ids(deliver(DataLoader(dataset, batch_size=8, num_workers=2, multiprocessing_context="fork")))
 
 
 # Remotes --------------------------------------------------------------------------------------------------------------
@@ -61,8 +61,7 @@ def test_a_damaged_index_is_named_and_not_kept(tmp_path: Path) -> None:
     assert not (tmp_path / "cache" / "index.json").exists()
 
 
-@pytest.mark.parametrize("when", ["before", "between"])
-def test_a_server_that_is_not_there_is_named(tmp_path: Path, when: str) -> None:
+def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
     with socket.socket() as closed:  # bound, so that nobody else gets the port; but not listening
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"

@@ -15,7 +15,15 @@ from torch.utils.data import IterableDataset, default_collate
 
 from arrowstream import MDSWriter, Stream, StreamingDataset
 from arrowstream import dataset as core
-from tests.reading.datasets import assert_holds, assert_is_sample, ids, noise, shard_files, write_large_rows, write_samples
+from tests.reading.datasets import (
+    assert_holds,
+    assert_is_sample,
+    ids,
+    noise,
+    shard_files,
+    write_large_rows,
+    write_samples,
+)
 from tests.reading.subclasses import WithArguments, WithItem, WithTransform
 
 NUM_SAMPLES = 100
@@ -302,6 +310,10 @@ def test_reading_needs_neither_torch_nor_polars(data: Path) -> None:
         "print(sorted({'torch', 'polars', 'fsspec'} & set(sys.modules)))"
     )
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program, str(data)], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-W", "error", "-c", program, str(data)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert (done.stdout, done.stderr) == ("100\n[]\n", "")

@@ -89,7 +89,13 @@ def test_every_field_is_read() -> None:
     assert (shard.content, shard.format, shard.compression) == ("8899aabbccddeeff", "mds", "zstd:3")
     assert shard.hashes == {"xxh3_64": "2233", "sha1": "55"}
     last = index.shard(2)
-    assert (last.basename, last.num_samples, last.format, last.compression, last.hashes) == ("b.csv", 0, "csv", None, {})
+    assert (last.basename, last.num_samples, last.format, last.compression, last.hashes) == (
+        "b.csv",
+        0,
+        "csv",
+        None,
+        {},
+    )
 
 
 @pytest.mark.parametrize("number", [-1, 3])
@@ -157,7 +163,9 @@ def test_no_group_is_an_empty_dataset() -> None:
     assert (index.num_shards, index.num_samples, index.samples_per_shard.tolist()) == (0, 0, [])
 
 
-@pytest.mark.parametrize("name", ["ä/ö.arrow", "a b.arrow", "...", "a..b", ".hidden", "index.json.arrow", "x/index.json"])
+@pytest.mark.parametrize(
+    "name", ["ä/ö.arrow", "a b.arrow", "...", "a..b", ".hidden", "index.json.arrow", "x/index.json"]
+)
 def test_unusual_names_are_taken(name: str) -> None:
     tree = make_tree()
     shards_of(tree)["basename"][1] = name
@@ -432,7 +440,9 @@ def assert_read_or_refused(read: Callable[[], Index]) -> None:
     try:
         index = read()
     except IndexFormatError as error:
-        assert "s3://bucket/index.json" in str(error)
+        refusal = str(error)
     else:
+        refusal = ""
         assert index.num_samples == sum(index.shard(number).num_samples for number in range(index.num_shards))
         assert index.num_samples >= 0
+    assert refusal == "" or "s3://bucket/index.json" in refusal

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from arrowstream import Stream, StreamingDataset
 from arrowstream.errors import CorruptShardError
-from tests.reading.datasets import COLUMNS, ids, sample, shard_files, write_samples
+from tests.reading.datasets import COLUMNS, deliver, ids, sample, shard_files, write_samples
 from tests.reading.subclasses import WithArguments, WithEpoch, WithItem, WithTransform
 
 NUM_SAMPLES = 100
@@ -104,9 +104,7 @@ def test_a_loader_that_is_seeded_anew_goes_on_to_the_next_epoch(data: Path, pers
     dataset = StreamingDataset(local=data, shuffle=True, batch_size=8)
     alone = StreamingDataset(local=data, shuffle=True)
     for _ in range(2):
-        loader = make_loader(
-            dataset, persistent_workers=persistent, generator=torch.Generator().manual_seed(1)
-        )
+        loader = make_loader(dataset, persistent_workers=persistent, generator=torch.Generator().manual_seed(1))
         assert ids(loader) == ids(alone)
         assert ids(loader) == ids(alone)
     assert dataset.next_epoch == 4
@@ -123,7 +121,7 @@ def test_an_iterator_that_is_not_read_does_not_begin_an_epoch(data: Path) -> Non
 
 def test_a_loader_that_is_broken_off_begins_the_next_epoch_afterwards(data: Path) -> None:
     dataset = StreamingDataset(local=data, shuffle=True, batch_size=8)
-    assert len(ids(itertools.islice(make_loader(dataset), 2))) == 16
+    assert len(ids(itertools.islice(deliver(make_loader(dataset)), 2))) == 16
     found = ids(make_loader(dataset))
     assert sorted(found) == list(range(NUM_SAMPLES))
     alone = StreamingDataset(local=data, shuffle=True)
@@ -143,7 +141,7 @@ def test_two_loaders_side_by_side_are_two_epochs(data: Path) -> None:
 def test_workers_without_a_batch_size_are_refused(data: Path) -> None:
     loader = DataLoader(StreamingDataset(local=data), batch_size=8, num_workers=2, multiprocessing_context="fork")
     with pytest.raises(ValueError, match="Please pass `batch_size`"):
-        next(iter(loader))
+        next(deliver(loader))
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
@@ -202,5 +200,5 @@ def test_an_error_in_a_worker_ends_the_epoch_with_its_name(
     last.write_bytes(last.read_bytes()[:-9])
     delivered = []
     with pytest.raises(CorruptShardError, match=f"{last.name}: .* bytes that are no whole Arrow IPC file"):
-        delivered.extend(make_loader(StreamingDataset(local=damaged, batch_size=8), num_workers, method))
+        delivered.extend(deliver(make_loader(StreamingDataset(local=damaged, batch_size=8), num_workers, method)))
     assert len(ids(delivered)) < NUM_SAMPLES
