@@ -14,18 +14,15 @@ from arrowstream.cursor import Cursor
 from arrowstream.decode import Sample
 from arrowstream.epochs import EpochCounter
 from arrowstream.locate import resolve_ids
-from arrowstream.plan.order import DEFAULT_BLOCK_SIZE, Order, default_canonical_nodes
-from arrowstream.plan.partition import samples_per_rank, worker_positions
+from arrowstream.plan.epoch_plan import EpochPlan, LaidOutPlan, choose_plan
 from arrowstream.plan.state import Position, read_state, write_state
 from arrowstream.prefetch import Prefetcher
 from arrowstream.reader import Reader
 from arrowstream.stream import DEFAULTS, Stream
+from arrowstream.units import parse_count
 from arrowstream.world import World
 
 IntArray = npt.NDArray[np.int64]
-
-#: Samples whose ids are worked out at once: enough for NumPy to pay, few enough for an iteration to begin at once.
-_CHUNK = 4096
 
 
 class StreamingDataset:
@@ -52,6 +49,16 @@ class StreamingDataset:
             as a whole. None: 262,144.
         num_canonical_nodes: Distant places of the data that every batch draws from. Machines whose number divides it
             read disjoint parts of the data. None: up to 64, as the number of shards suggests; 1 without shuffling.
+        epoch_size: Samples of an epoch, also as "100k". None: what the streams' weights come to.
+        sampling_method: ``balanced`` draws a part of a stream anew each epoch, ``fixed`` draws once.
+        sampling_granularity: Samples that are drawn from one shard at a time.
+        partition_algo: ``relaxed`` or ``orig``, of mosaicml-streaming's orders.
+        shuffle_algo: None: arrowstream's own order. ``py1e``, ``py1br``, ``py1s``, ``py2s`` or ``naive``: that of
+            mosaicml-streaming, sample by sample. Weighted streams, an ``epoch_size``, a ``batching_method`` and
+            ``replication`` go with the latter (``py1e`` unless named); it lays out whole epochs, which takes time and
+            memory of their size.
+        batching_method: ``random``, ``stratified``, ``per_stream`` or ``device_per_stream``.
+        replication: Consecutive ranks that read the same samples.
         allow_unsafe_types: Whether ``pkl`` columns are read, which run code that came with the data.
         storage_options: Passed to fsspec's file system as they are.
 
@@ -75,6 +82,13 @@ class StreamingDataset:
         shuffle_seed: int = 9176,
         shuffle_block_size: int | None = None,
         num_canonical_nodes: int | None = None,
+        epoch_size: int | str | None = None,
+        sampling_method: str = "balanced",
+        sampling_granularity: int = 1,
+        partition_algo: str = "relaxed",
+        shuffle_algo: str | None = None,
+        batching_method: str = "random",
+        replication: int | None = None,
         allow_unsafe_types: bool = False,
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
@@ -91,11 +105,20 @@ class StreamingDataset:
         self.predownload = predownload if predownload is not None else (8 * batch_size if batch_size else 64)
         self.shuffle = shuffle
         self.shuffle_seed = shuffle_seed
-        self.shuffle_block_size = shuffle_block_size or DEFAULT_BLOCK_SIZE
+        self.shuffle_block_size = shuffle_block_size
         self.num_canonical_nodes = num_canonical_nodes
+        self.epoch_size = parse_count(epoch_size) if epoch_size is not None else None
+        self.sampling_method = sampling_method
+        self.sampling_granularity = sampling_granularity
+        self.partition_algo = partition_algo
+        self.shuffle_algo = shuffle_algo
+        self.batching_method = batching_method
+        self.replication = replication
         self.allow_unsafe_types = allow_unsafe_types
         self._epochs = EpochCounter()
         self._reader: Reader | None = None
+        self._plan: EpochPlan | None = None
+        self._adopted: dict[str, Any] = {}  # the state that was loaded: it decides what a plan leaves open
         self._cursor: Cursor | None = None
         self._resumed: Position | None = None  # of this process alone: a worker whose state was loaded
 
@@ -148,7 +171,7 @@ class StreamingDataset:
 
     def __len__(self) -> int:
         """Give the number of samples that an epoch has on this rank."""
-        return samples_per_rank(self.num_samples, self._world().num_ranks)
+        return self._make_plan().rank_samples(self._world())
 
     def __repr__(self) -> str:
         held = "index not read yet"
@@ -244,19 +267,11 @@ class StreamingDataset:
         if not reader.num_samples:
             return
         position = cursor.begin(self._epochs)
-        order = Order(
-            reader.samples_per_shard,
-            shuffle=self.shuffle,
-            seed=self.shuffle_seed,
-            epoch=position.epoch,
-            block_size=self.shuffle_block_size,
-            canonical_nodes=self.num_canonical_nodes,
-        )
         mine = StreamingDataset
         overridden = type(self).__getitem__ is not mine.__getitem__ or type(self).get_item is not mine.get_item
         prefetcher = Prefetcher()
         try:
-            for ids, shards, rows in self._look_ahead(reader, order, world, position, prefetcher):
+            for ids, shards, rows in self._look_ahead(reader, world, position, prefetcher):
                 places = cursor.follow(shards.tolist())
                 if overridden:
                     for shard, sample_id in zip(places, ids, strict=True):
@@ -268,17 +283,14 @@ class StreamingDataset:
             prefetcher.cancel()
 
     def _look_ahead(
-        self, reader: Reader, order: Order, world: World, position: Position, prefetcher: Prefetcher
+        self, reader: Reader, world: World, position: Position, prefetcher: Prefetcher
     ) -> Iterator[tuple[IntArray, IntArray, IntArray]]:
         """Give ids, shards and rows in chunks; the shards of later chunks are being fetched by then."""
         queue: deque[tuple[IntArray, IntArray, IntArray]] = deque()
         queued = 0
         skipped = position.skipped
-        for positions in worker_positions(
-            order.num_samples, world, self.batch_size or 1, _CHUNK, start=position.sample
-        ):
-            left, skipped = positions[skipped:], max(skipped - len(positions), 0)
-            ids = order.samples_at(left)
+        for chunk in self._make_plan().sample_ids(world, position):
+            ids, skipped = chunk[skipped:], max(skipped - len(chunk), 0)
             shards, rows = reader.locate(ids)
             reader.request(dict.fromkeys(shards.tolist()), prefetcher)
             queue.append((ids, shards, rows))
@@ -287,6 +299,28 @@ class StreamingDataset:
                 queued -= len(queue[0][0])
                 yield queue.popleft()
         yield from queue
+
+    def _make_plan(self) -> EpochPlan:
+        if self._plan is None:
+            reader = self._reader or self._load()
+            plan = choose_plan(
+                reader.samples_per_stream_shard,
+                [stream.weight for stream in self.streams],
+                batch_size=self.batch_size,
+                epoch_size=self.epoch_size,
+                sampling_method=self.sampling_method,
+                sampling_granularity=self.sampling_granularity,
+                partition_algo=self.partition_algo,
+                num_canonical_nodes=self.num_canonical_nodes,
+                shuffle=self.shuffle,
+                shuffle_algo=self.shuffle_algo,
+                shuffle_block_size=self.shuffle_block_size,
+                seed=self.shuffle_seed,
+                batching_method=self.batching_method,
+                replication=self.replication,
+            )
+            self._plan = plan.adopt(self._adopted) if self._adopted else plan
+        return self._plan
 
     # Checkpoints -----------------------------------------------------------------------------------------------------
 
@@ -310,7 +344,7 @@ class StreamingDataset:
         if num_samples is None and worker is not None and cursor is not None and cursor.position is not None:
             began = cursor.position
             position = Position(epoch=began.epoch, sample=began.sample, skipped=began.skipped + cursor.samples)
-            return write_state(position, self._plan(), worker)
+            return write_state(position, self._settings(), worker)
         begun = self._epochs.begun
         epoch, sample = begun or self._epochs.upcoming
         if num_samples is not None:
@@ -320,11 +354,11 @@ class StreamingDataset:
         elif begun is not None:
             if cursor is None or cursor.position is None or cursor.position.epoch != epoch:
                 raise ValueError("worker processes read this epoch; pass num_samples=, which all ranks have trained on")
-            sample += cursor.samples * world.num_ranks
-        if sample >= self.num_samples:
+            sample += cursor.samples * (world.num_ranks // (self.replication or 1))
+        if sample >= self._make_plan().epoch_size:
             epoch, sample = epoch + 1, 0
-        state = write_state(Position(epoch=epoch, sample=sample), self._plan())
-        return {**state, "initial_physical_nodes": world.num_nodes}
+        state = write_state(Position(epoch=epoch, sample=sample), self._settings())
+        return {"initial_physical_nodes": world.num_nodes, **state}
 
     def load_state_dict(self, obj: Mapping[str, Any], strict: bool = True) -> None:
         """Go on where a checkpoint was made: the next iteration begins with the sample that would have come next.
@@ -337,26 +371,21 @@ class StreamingDataset:
         Raises:
             StateMismatchError: The data, the seed or another setting that the order depends on differs.
         """
-        position = read_state(obj, self._plan(), strict=strict, worker=self._worker())
+        if strict or isinstance(self._make_plan(), LaidOutPlan):
+            self._plan = self._make_plan().adopt(obj)
+            self._adopted = dict(obj)
+        position = read_state(obj, self._settings(), strict=strict, worker=self._worker())
         if "worker" in obj:
             self._resumed = position
-        elif position.sample >= self.num_samples:
+        elif position.sample >= self._make_plan().epoch_size:
             self._epochs.upcoming = (position.epoch + 1, 0)
         else:
             self._epochs.upcoming = (position.epoch, position.sample)
 
-    def _plan(self) -> dict[str, Any]:
+    def _settings(self) -> dict[str, Any]:
         """Say what the order of the samples depends on."""
-        reader = self._reader or self._load()
-        chosen = default_canonical_nodes(self.num_shards) if self.shuffle else 1
-        return {
-            "data": reader.fingerprint,
-            "num_samples": reader.num_samples,
-            "shuffle": self.shuffle,
-            "shuffle_seed": self.shuffle_seed,
-            "shuffle_block_size": self.shuffle_block_size,
-            "num_canonical_nodes": self.num_canonical_nodes or chosen,
-        }
+        plan = self._make_plan()
+        return {"data": (self._reader or self._load()).fingerprint, **plan.settings(self._world())}
 
     # Processes -------------------------------------------------------------------------------------------------------
 
@@ -373,7 +402,7 @@ class StreamingDataset:
         return None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_reader": None, "_cursor": None}
+        return {**self.__dict__, "_reader": None, "_plan": None, "_cursor": None}
 
     def _load(self) -> Reader:
         self._reader = Reader(self.streams, allow_unsafe_types=self.allow_unsafe_types)

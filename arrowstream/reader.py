@@ -40,6 +40,7 @@ class Reader:
         indexes = [stream.index for stream in streams]
         self.samples_per_shard: IntArray = np.concatenate([index.samples_per_shard for index in indexes])
         self._first_shards: list[int] = np.cumsum([0, *(index.num_shards for index in indexes[:-1])]).tolist()
+        self.samples_per_stream_shard: list[IntArray] = [index.samples_per_shard for index in indexes]
         self._locator = Locator(self.samples_per_shard)
         self.num_samples = self._locator.num_samples
         # Id of the first sample of each shard: for one id, bisect on a list is 20 times faster than on an array.

@@ -12,6 +12,7 @@ from arrowstream.cache import ShardCache, cached_name
 from arrowstream.compression import FILE_CODECS
 from arrowstream.errors import IndexFormatError, MissingShardError, RemoteNotFoundError, ShardError, UnwritableError
 from arrowstream.index import INDEX_NAME, PRIVATE_FOLDER, Index, Shard, parse_index
+from arrowstream.plan.mosaic.weights import Weight
 from arrowstream.storage import Storage
 
 #: What a stream does where neither it nor its dataset says otherwise; mosaicml-streaming's values.
@@ -26,13 +27,16 @@ class Stream:
         local: Directory of the cache. None: a folder of the system's temporary directory that is named after the
             remote; a remote that is a directory of this machine is then read in place.
         split: Subdirectory of both.
+        proportion: Share of the epoch, relative to the other streams'.
+        repeat: Passes through the stream in an epoch.
+        choose: Samples of the stream in an epoch. At most one of the three; none is one pass.
         download_retry: Attempts in all for each download.
         download_timeout: Seconds that a request may take.
         validate_hash: Name of the hash that arriving shards are checked with. None: the one every writer stores.
         storage_options: Passed to fsspec's file system as they are.
 
     Raises:
-        ValueError: Neither ``remote`` nor ``local`` is given, or a number is out of range.
+        ValueError: Neither ``remote`` nor ``local`` is given, more than one weight is, or a number is out of range.
     """
 
     def __init__(
@@ -41,6 +45,9 @@ class Stream:
         remote: str | os.PathLike[str] | None = None,
         local: str | os.PathLike[str] | None = None,
         split: str | None = None,
+        proportion: float | None = None,
+        repeat: float | None = None,
+        choose: int | None = None,
         download_retry: int | None = None,
         download_timeout: float | None = None,
         validate_hash: str | None = None,
@@ -55,6 +62,7 @@ class Stream:
         self.remote = os.fspath(remote) if remote else None
         self.local = os.fspath(local) if local else None
         self.split = split
+        self.weight = Weight(proportion=proportion, repeat=repeat, choose=choose)
         self.download_retry = download_retry
         self.download_timeout = download_timeout
         self.validate_hash = validate_hash
