@@ -183,8 +183,8 @@ def test_shards_are_asked_for_in_the_order_in_which_they_are_needed(tmp_path: Pa
         asked = [name for name in server.asked if name != "index.json"]
     assert sorted(asked) == sorted(needed)  # each of them once
     for turn, name in enumerate(asked):
-        # A few are under way at a time, and any of those may be the first to reach the server.
-        assert set(needed[: max(needed.index(name) - NUM_THREADS + 1, 0)]) <= set(asked[:turn])
+        # A thread that has taken its shard may be slow to ask for it, and so may all but the one that asks now.
+        assert len(set(needed[: needed.index(name)]) - set(asked[:turn])) < NUM_THREADS
 
 
 def test_an_iteration_fetches_no_further_than_it_looks_ahead(tmp_path: Path, cache: Path) -> None:

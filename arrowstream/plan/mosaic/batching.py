@@ -5,8 +5,9 @@ batch has none. A *step* is what all ranks train on at once. The methods cost ti
 number of samples.
 """
 
+import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
@@ -19,6 +20,12 @@ from arrowstream.world import World
 IntArray = npt.NDArray[np.int64]
 #: (epoch, job, samples of the epoch that were read before) -> sample ids.
 Batching = Callable[[Epoch, World, int], IntArray]
+
+_log = logging.getLogger(__name__)
+_LEFT_OUT = (
+    "Because of the `%s` batching method, some batches with an inadequate number of samples from stream with index %d"
+    " will be dropped."
+)
 
 
 def random(epoch: Epoch, world: World, sample_in_epoch: int) -> IntArray:
@@ -89,6 +96,8 @@ def per_stream(epoch: Epoch, world: World, sample_in_epoch: int) -> IntArray:
                 f"Stream with index {stream} does not have an adequate number of samples to construct a complete global"
                 " batch. Training will occur without any samples from this stream."
             )
+        if len(full) < len(positions):
+            _log.warning(_LEFT_OUT, "per_stream", stream)
         steps.append(order[full])
     stream_of_step = np.repeat(np.arange(len(steps)), [len(of_stream) for of_stream in steps])
     np.random.default_rng(epoch.stream_order_seed).shuffle(stream_of_step)
@@ -110,29 +119,10 @@ def device_per_stream(epoch: Epoch, world: World, sample_in_epoch: int) -> IntAr
             "For `device_per_stream` batching, num_canonical_nodes must be divisible by physical nodes. Got"
             f" {epoch.num_canonical_nodes} canonical nodes and {world.num_nodes} physical nodes."
         )
-    canonical = World(num_nodes=epoch.num_canonical_nodes, ranks_per_node=world.ranks_per_node)
-    batches: list[list[IntArray]] = [[] for _ in range(world.num_nodes)]
-    for stream in range(epoch.num_streams):
-        share = float(epoch.mixture.proportion[stream])
-        if epoch.shuffle and not int(epoch.shuffle_block_size * share):
-            raise ValueError(
-                f"Samples from stream {stream} are not being used. Please either increase the `shuffle_block_size` from"
-                f" {epoch.shuffle_block_size}, or increase the stream proportion from {share}."
-            )
-        order = epoch.order(stream)
-        positions = epoch.partition(len(order), canonical, 1)  # (canonical nodes, ranks, 1, per rank, 1)
-        for of_node, positions_of_node in zip(batches, np.split(positions, world.num_nodes), strict=True):
-            in_turn = training_order(positions_of_node)
-            in_full_batches = len(in_turn) // epoch.batch_size * epoch.batch_size
-            of_node.append(order[in_turn[:in_full_batches]].reshape(-1, epoch.batch_size))  # (batches, batch size)
-        if not len(batches[0][-1]):
-            raise ValueError(
-                f"Stream with index {stream} does not have an adequate number of samples to construct even a single"
-                f" device batch of size {epoch.batch_size}. Training will occur without any samples from this stream!"
-            )
+    batches = [_device_batches(epoch, world, stream) for stream in range(epoch.num_streams)]
     generator = np.random.default_rng(epoch.stream_order_seed)
     nodes = []
-    for of_node in batches:
+    for of_node in zip(*batches, strict=True):
         stream_of_batch = np.repeat(np.arange(epoch.num_streams), [len(of_stream) for of_stream in of_node])
         generator.shuffle(stream_of_batch)
         interleaved = _interleaved(of_node, stream_of_batch)
@@ -142,6 +132,29 @@ def device_per_stream(epoch: Epoch, world: World, sample_in_epoch: int) -> IntAr
     # stay with it. So it is in mosaic.
     steps = np.stack(nodes, axis=1).reshape(-1, world.num_ranks * epoch.batch_size)  # (steps, samples of a step)
     return _dealt_steps(steps[sample_in_epoch // (world.num_ranks * epoch.batch_size) :], world, epoch.batch_size)
+
+
+def _device_batches(epoch: Epoch, world: World, stream: int) -> list[IntArray]:
+    """Make the batches of one stream for each node: int64 of shape (batches, batch size), from its canonical nodes."""
+    share = float(epoch.mixture.proportion[stream])
+    if epoch.shuffle and not int(epoch.shuffle_block_size * share):
+        raise ValueError(
+            f"Samples from stream {stream} are not being used. Please either increase the `shuffle_block_size` from"
+            f" {epoch.shuffle_block_size}, or increase the stream proportion from {share}."
+        )
+    order = epoch.order(stream)
+    canonical = World(num_nodes=epoch.num_canonical_nodes, ranks_per_node=world.ranks_per_node)
+    positions = epoch.partition(len(order), canonical, 1)  # (canonical nodes, ranks, 1, per rank, 1)
+    nodes = [training_order(of_node) for of_node in np.split(positions, world.num_nodes)]
+    full = len(nodes[0]) // epoch.batch_size
+    if not full:
+        raise ValueError(
+            f"Stream with index {stream} does not have an adequate number of samples to construct even a single"
+            f" device batch of size {epoch.batch_size}. Training will occur without any samples from this stream!"
+        )
+    if full * epoch.batch_size < len(nodes[0]):
+        _log.warning(_LEFT_OUT, "device_per_stream", stream)
+    return [order[of_node[: full * epoch.batch_size]].reshape(full, epoch.batch_size) for of_node in nodes]
 
 
 def _portions(epoch: Epoch, step: int) -> IntArray:
@@ -159,7 +172,7 @@ def _portions(epoch: Epoch, step: int) -> IntArray:
     return portions
 
 
-def _interleaved(batches: list[IntArray], stream_of_batch: IntArray) -> IntArray:
+def _interleaved(batches: Sequence[IntArray], stream_of_batch: IntArray) -> IntArray:
     """Put batches of several streams in sequence, each stream's in its own."""
     everything = np.concatenate(batches)  # (batches, samples of a batch), stream by stream
     sequence = np.empty_like(everything)

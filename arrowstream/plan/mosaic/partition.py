@@ -7,6 +7,7 @@ that all ranks have equally many; batches are filled up with -1.
 Time and memory in proportion to the number of samples.
 """
 
+import logging
 import math
 import warnings
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ import numpy.typing as npt
 from arrowstream.world import World
 
 IntArray = npt.NDArray[np.int64]
+
+_log = logging.getLogger(__name__)
 
 
 class Partition(Protocol):
@@ -153,6 +156,8 @@ def _deal_out(num_samples: int, num_canonical_nodes: int, world: World, batch_si
             " shards over nodes may lead to each node downloading all shards"
         )
     positions = _striped(num_samples, num_canonical_nodes, num_nodes)
+    if drop_first % num_nodes:
+        _log.warning("%d samples do not divide among %d nodes: a few come again", drop_first, num_nodes)
     positions = positions[drop_first - drop_first % num_nodes :].reshape(-1, num_nodes)  # (per node, nodes)
     positions = _evened_out(positions, ranks_per_node)  # (per rank * ranks, nodes)
     per_rank = len(positions) // ranks_per_node

@@ -245,3 +245,13 @@ def test_a_plan_goes_to_another_process(start_method: str) -> None:
     assert pickle.loads(pickle.dumps(plan)).worker_samples(world, 1).tolist() == plan.worker_samples(world, 1).tolist()
     with multiprocessing.get_context(start_method).Pool(1) as pool:
         assert pool.apply(plan.worker_samples, (world, 1)).tolist() == plan.worker_samples(world, 1).tolist()
+
+
+@pytest.mark.parametrize("method", ["per_stream", "device_per_stream"])
+def test_samples_that_fill_no_batch_are_spoken_of(method: str, caplog: pytest.LogCaptureFixture) -> None:
+    plan = make_plan(samples_per_shard=[[10], [8]], batching_method=method, batch_size=4)
+    assert len(epoch_of_job(plan, World())) == 16
+    assert [record.getMessage() for record in caplog.records] == [
+        f"Because of the `{method}` batching method, some batches with an inadequate number of samples from stream with"
+        " index 0 will be dropped."
+    ]
