@@ -10,8 +10,10 @@ import pyarrow.dataset as pads
 from arrowstream.errors import EncodingError
 from arrowstream.index import Index
 from arrowstream.progress import Progress
-from arrowstream.writer import BATCH_BYTES, DEFAULT_SIZE_LIMIT, Columns, MDSWriter
+from arrowstream.writer import DEFAULT_SIZE_LIMIT, Columns, MDSWriter
 
+#: Bytes that are encoded at once: columns of some types are converted, and a frame may be one chunk of any size.
+_PIECE_BYTES = 32 << 20
 #: Rows that are taken from a frame at a time where it has to be told.
 _ROWS_AT_ONCE = 1 << 16
 
@@ -76,8 +78,8 @@ def write_dataframe(
         Progress("writing", total=num_rows, unit=" rows", shown=progress_bar) as progress,
     ):
         for batch in batches:
-            # Pieces of the size of a record batch: what is encoded at once stays small, and what fits is not copied.
-            rows = max(1, round(batch.num_rows * BATCH_BYTES / max(batch.nbytes, 1)))
+            # Large enough that few record batches lie across the border of two pieces, for those have to be copied.
+            rows = max(1, round(batch.num_rows * _PIECE_BYTES / max(batch.nbytes, 1)))
             for start in range(0, batch.num_rows, rows):
                 piece = batch.slice(start, rows)
                 writer.write_batch(piece)

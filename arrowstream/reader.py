@@ -77,22 +77,24 @@ class Reader:
             if not -size <= sample_id < 0:
                 raise IndexError(f"index {sample_id} is out of bounds for axis 0 with size {size}")
             sample_id += size
-        # Written out rather than called: a call costs as much as everything a small column needs.
+        # Written out rather than called, here and below: a call costs as much as a small column.
         starts = self._starts
         shard = bisect_right(starts, sample_id) - 1
-        opened = self._opened.get(shard)
-        if opened is None:
+        try:
+            opened = self._opened[shard]
+        except KeyError:
             opened = self._open(shard)
-        return opened.row(sample_id - starts[shard])
+        row = sample_id - starts[shard]
+        batch = row // opened.rows_per_batch
+        return (opened.reads[batch] or opened.open_batch(batch))(row - batch * opened.rows_per_batch)
 
     def read_each(self, shards: Iterable[int], rows: Iterable[int], prefetcher: Prefetcher) -> Iterator[Sample]:
         """Read samples one after the other, given where they are."""
-        opened = self._opened
-        for shard, row in zip(shards, rows, strict=True):
-            reader = opened.get(shard)
-            if reader is None:
-                reader = self._open(shard, prefetcher)
-            yield reader.row(row)
+        shards_open = self._opened
+        for shard, row_of_shard in zip(shards, rows, strict=True):
+            opened = shards_open.get(shard) or self._open(shard, prefetcher)
+            batch, row = divmod(row_of_shard, opened.rows_per_batch)
+            yield (opened.reads[batch] or opened.open_batch(batch))(row)
 
     def take(self, ids: IntArray, columns: Sequence[str] | None) -> pa.Table:
         """Read many samples as a table.

@@ -31,12 +31,17 @@ class OpenShard:
             its checksum and validated when it is first touched.
         memory: Counts the bytes of record batches that had to be decompressed.
 
+    Attributes:
+        rows_per_batch: Rows of every record batch but the last.
+        reads: Of each record batch that was touched, the function of a row that gives its sample.
+        schema: Of the file.
+
     Raises:
         MissingShardError: There is no such file.
         CorruptShardError: It is not what the index describes.
     """
 
-    __slots__ = ("_bind", "_checked", "_memory", "_path", "_reader", "_rows", "_trusted", "rows_per_batch", "schema")
+    __slots__ = ("_bind", "_checked", "_memory", "_path", "_reader", "_trusted", "reads", "rows_per_batch", "schema")
 
     def __init__(
         self, path: Path, shard: Shard, make_bind: Callable[[pa.Schema], Bind], *, trusted: bool, memory: "BatchMemory"
@@ -49,7 +54,7 @@ class OpenShard:
         self._memory = memory
         self._bind = make_bind(self.schema)
         num_batches = self._reader.num_record_batches
-        self._rows: list[ReadRow | None] = [None] * num_batches
+        self.reads: list[ReadRow | None] = [None] * num_batches
         if shard.content and ipc.content_of(self.schema) != shard.content:
             raise CorruptShardError(
                 f"{path}: holds the content {ipc.content_of(self.schema)!r}, the index says {shard.content!r}; "
@@ -63,14 +68,6 @@ class OpenShard:
             raise CorruptShardError(f"{path}: its record batches are not of one size")
         if num_samples != shard.num_samples:
             raise CorruptShardError(f"{path}: holds {num_samples} rows, the index says {shard.num_samples}")
-
-    def row(self, row: int) -> dict[str, Any]:
-        """Read one sample by its row in the shard."""
-        number, offset = divmod(row, self.rows_per_batch)
-        read = self._rows[number]
-        if read is None:
-            read = self._open_batch(number)
-        return read(offset)
 
     def batch(self, number: int) -> pa.RecordBatch:
         """Give one record batch: views of the map, or memory of its own where the file is compressed.
@@ -86,17 +83,18 @@ class OpenShard:
                 self._checked.add(number)
         except (pa.ArrowException, OSError) as error:
             raise CorruptShardError(f"{self._path}: record batch {number} is corrupt ({error})") from error
-        if self.rows_per_batch and batch.num_rows != self.rows_per_batch and number < len(self._rows) - 1:
+        if self.rows_per_batch and batch.num_rows != self.rows_per_batch and number < len(self.reads) - 1:
             raise CorruptShardError(f"{self._path}: its record batches are not of one size")
         return batch
 
-    def _open_batch(self, number: int) -> ReadRow:
+    def open_batch(self, number: int) -> ReadRow:
+        """Make the function that reads the rows of one record batch, and keep it in ``reads``."""
         allocated = pa.total_allocated_bytes()
         batch = self.batch(number)
         allocated = pa.total_allocated_bytes() - allocated
-        read = self._rows[number] = self._bind(batch)
+        read = self.reads[number] = self._bind(batch)
         if allocated > 0:
-            self._memory.add(self._rows, number, allocated)
+            self._memory.add(self.reads, number, allocated)
         return read
 
 

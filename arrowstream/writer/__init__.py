@@ -7,8 +7,7 @@
 * :mod:`arrowstream.writer.output`: the directory and the remote that files go to.
 """
 
-from arrowstream.writer.cutter import BATCH_BYTES
 from arrowstream.writer.schema import Columns
 from arrowstream.writer.shards import DEFAULT_SIZE_LIMIT, MDSWriter, ShardWriter
 
-__all__ = ["BATCH_BYTES", "DEFAULT_SIZE_LIMIT", "Columns", "MDSWriter", "ShardWriter"]
+__all__ = ["DEFAULT_SIZE_LIMIT", "Columns", "MDSWriter", "ShardWriter"]
