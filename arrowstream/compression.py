@@ -34,12 +34,10 @@ class Compression:
     Attributes:
         codec: ``zstd``, ``lz4``, ``gz``, ``br``, ``bz2`` or ``snappy``.
         level: None where the codec has none.
-        wraps_file: Whether it compresses the file as a whole; it then also is the file's last suffix.
     """
 
     codec: str
     level: int | None
-    wraps_file: bool
 
 
 def parse_compression(text: str | None) -> Compression | None:
@@ -58,11 +56,11 @@ def parse_compression(text: str | None) -> Compression | None:
     if levels is None:
         if colon:
             raise ValueError(f"compression {text!r}: {codec} has no levels")
-        return Compression(codec, None, codec in FILE_CODECS)
+        return Compression(codec, None)
     lowest, highest, default = levels
     if colon and not (level.isdecimal() and lowest <= int(level) <= highest):
         raise ValueError(f"compression {text!r}: the levels of {codec} are {lowest} to {highest}")
-    return Compression(codec, int(level) if colon else default, codec in FILE_CODECS)
+    return Compression(codec, int(level) if colon else default)
 
 
 def compress_file(source: Path, target: Path, compression: Compression) -> None:

@@ -24,10 +24,6 @@ class Progress:
         """Move the bar forward."""
         self._bar.update(amount)
 
-    def note(self, text: str) -> None:
-        """Show a few words behind the bar."""
-        self._bar.set_postfix_str(text)
-
     def close(self) -> None:
         """Leave the bar as it stands."""
         self._bar.close()
