@@ -22,7 +22,7 @@ from weakref import WeakValueDictionary
 import xxhash
 
 from arrowstream import ipc
-from arrowstream.compression import FILE_CODECS, decompress_file
+from arrowstream.compression import decompress_file
 from arrowstream.errors import (
     ArrowStreamError,
     CorruptShardError,
@@ -134,8 +134,8 @@ class ShardCache:
                 f"was it deleted, or is the dataset being written again?"
             ) from error
         self._check_bytes(shard, arrived)
-        codec = (shard.compression or "").partition(":")[0]
-        if codec in FILE_CODECS:
+        codec = wrapping(shard)
+        if codec is not None:
             decompress_file(arrived, plain, codec, num_bytes=shard.raw_bytes)
         else:
             arrived.replace(plain)
@@ -178,9 +178,14 @@ class ShardCache:
 
 def cached_name(shard: Shard) -> str:
     """Name the Arrow IPC file of a shard, relative to the cache's directory."""
-    codec = (shard.compression or "").partition(":")[0]
-    name = shard.basename.removesuffix(f".{codec}") if codec in FILE_CODECS else shard.basename
+    name = shard.basename.removesuffix(f".{wrapping(shard)}")
     return name if name.endswith(".arrow") else f"{name}.arrow"
+
+
+def wrapping(shard: Shard) -> str | None:
+    """Name the codec that is wrapped around a shard's file; None where there is none, or the format has it inside."""
+    codec = (shard.compression or "").partition(":")[0]
+    return codec if codec and codec not in load_format(shard.format).codecs else None
 
 
 class _Claims:

@@ -1,8 +1,8 @@
 """Transport compression: what ``compression="zstd:3"`` means.
 
-Two kinds. ``zstd`` and ``lz4`` compress the bodies of an Arrow file's record batches: the shard stays an Arrow file
-that any tool opens, and a range of it can be read. ``gz``, ``br``, ``bz2`` and ``snappy`` wrap the file as a whole
-(``shard.00000.arrow.gz``) and give both up.
+Two kinds. What a format names among its codecs it applies inside its files: ``zstd`` and ``lz4`` compress the bodies
+of an Arrow file's record batches, so that the shard stays an Arrow file that any tool opens, and a range of it can be
+read. All else wraps the file as a whole (``shard.00000.arrow.gz``, ``shard.00000.mds.zstd``) and gives both up.
 """
 
 import bz2
@@ -24,6 +24,8 @@ IPC_CODECS: Mapping[str, tuple[int, int, int] | None] = MappingProxyType({"zstd"
 FILE_CODECS: Mapping[str, tuple[int, int, int] | None] = MappingProxyType(
     {"br": (0, 11, 11), "bz2": (1, 9, 9), "gz": (0, 9, 9), "snappy": None}
 )
+_ARROW_NAMES = {"br": "brotli"}
+_STREAMED = ("br", "lz4", "zstd")
 _CHUNK = 1 << 20
 
 
@@ -74,8 +76,12 @@ def compress_file(source: Path, target: Path, compression: Compression) -> None:
             with bz2.open(packed, "wb", compresslevel=level) as stream:
                 shutil.copyfileobj(plain, stream, _CHUNK)
         else:
-            codec = pa.Codec("brotli", compression_level=level) if compression.codec == "br" else pa.Codec("snappy")
-            packed.write(codec.compress(plain.read()))
+            packed.write(_arrow_codec(compression.codec, compression.level).compress(plain.read()))
+
+
+def _arrow_codec(codec: str, level: int | None) -> pa.Codec:
+    name = _ARROW_NAMES.get(codec, codec)
+    return pa.Codec(name) if level is None else pa.Codec(name, compression_level=level)
 
 
 def decompress_file(source: Path, target: Path, codec: str, *, num_bytes: int) -> None:
@@ -84,7 +90,7 @@ def decompress_file(source: Path, target: Path, codec: str, *, num_bytes: int) -
     Args:
         source: The wrapped file.
         target: Where its contents go.
-        codec: One of ``FILE_CODECS``.
+        codec: Any codec but those that the file's format applied inside.
         num_bytes: Length of the contents.
 
     Raises:
@@ -114,8 +120,10 @@ def _open_wrapped(source: Path, codec: str, num_bytes: int) -> BinaryIO:
         return cast("BinaryIO", gzip.open(source, "rb"))
     if codec == "bz2":
         return cast("BinaryIO", bz2.open(source, "rb"))
-    if codec == "br":
-        return cast("BinaryIO", pa.CompressedInputStream(pa.OSFile(str(source)), "brotli"))
+    if codec in _STREAMED:
+        return cast("BinaryIO", pa.CompressedInputStream(pa.OSFile(str(source)), _ARROW_NAMES.get(codec, codec)))
+    if codec != "snappy":
+        raise ValueError("no such codec is known")
     packed = source.read_bytes()
     if _snappy_length(packed) != num_bytes:
         raise ValueError(f"its header says {_snappy_length(packed)} bytes")

@@ -10,6 +10,9 @@ then validates it in full and gives it its place in the cache. It happens once a
 **Writing.** :meth:`Format.write` gets the record batches of one shard and writes one file. A format that only reads
 leaves it as it is.
 
+**Describing.** :meth:`Format.describe` looks at a file that nobody indexed yet and tells how many rows it has and of
+what columns. A format that cannot tell leaves it as it is.
+
 **Being found.** A package names its class in the entry-point group ``arrowstream.formats``::
 
     [project.entry-points."arrowstream.formats"]
@@ -17,10 +20,10 @@ leaves it as it is.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 import pyarrow as pa
 
@@ -40,17 +43,34 @@ class WrittenShard:
     content: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """What a format says of a file that it found.
+
+    Attributes:
+        num_samples: Rows in it.
+        columns: Encodings by column name.
+        options: What the format has to know to read it, in JSON values; the index keeps it.
+    """
+
+    num_samples: int
+    columns: Mapping[str, str]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
 class Format(ABC):
     """How one kind of file becomes an Arrow IPC file.
 
     Attributes:
         name: As the index names it.
         suffix: Of the files it writes, with the dot.
+        in_place: Whether its files are Arrow IPC files that may be mapped where they lie.
         codecs: Compressions that it applies inside the file; any other is wrapped around the file by the caller.
     """
 
     name: ClassVar[str]
     suffix: ClassVar[str]
+    in_place: ClassVar[bool] = False
     codecs: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
@@ -82,3 +102,16 @@ class Format(ABC):
             NotImplementedError: The format only reads.
         """
         raise NotImplementedError(f"the format {self.name!r} only reads")
+
+    def describe(self, file: BinaryIO, options: Mapping[str, Any]) -> Description:
+        """Look at a file that no index knows yet.
+
+        Args:
+            file: Seekable, near or far: a footer is read by its range, text in one pass. Unwrapped already.
+            options: What the user said of the files.
+
+        Raises:
+            CorruptShardError: The file is not of this format.
+            NotImplementedError: The format cannot tell.
+        """
+        raise NotImplementedError(f"the format {self.name!r} cannot describe files that have no index")

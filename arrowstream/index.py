@@ -53,6 +53,9 @@ class Shard:
         hashes: Hex digests of the transported file by algorithm.
         format: The plugin that reads it.
         compression: ``"zstd:3"``, ``"gz"``, … or None.
+        columns: Encodings by column name, as the index declares them.
+        options: What the format has to know of its files (a separator, say); JSON values.
+        rows_per_batch: Rows of every record batch but the last; 0 when unknown.
     """
 
     basename: str
@@ -63,6 +66,9 @@ class Shard:
     hashes: Mapping[str, str]
     format: str
     compression: str | None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    rows_per_batch: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +85,8 @@ class ShardGroup:
     file_bytes: IntArray
     content: Sequence[str]
     hashes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    rows_per_batch: IntArray | None = None
 
     def __len__(self) -> int:
         return len(self.basename)
@@ -94,6 +102,9 @@ class ShardGroup:
             hashes={name: digests[number] for name, digests in self.hashes.items()},
             format=self.format,
             compression=self.compression,
+            columns=self.columns,
+            options=self.options,
+            rows_per_batch=int(self.rows_per_batch[number]) if self.rows_per_batch is not None else 0,
         )
 
 
@@ -149,11 +160,13 @@ class Index:
                 "columns": dict(group.columns),
                 "compression": group.compression,
                 "size_limit": group.size_limit,
+                **({"options": dict(group.options)} if group.options else {}),
                 "shards": {
                     "basename": list(group.basename),
                     "samples": group.num_samples.tolist(),
                     "raw_bytes": group.raw_bytes.tolist(),
                     "file_bytes": group.file_bytes.tolist(),
+                    **({} if group.rows_per_batch is None else {"rows_per_batch": group.rows_per_batch.tolist()}),
                     "content": list(group.content),
                     "hashes": {name: list(digests) for name, digests in group.hashes.items()},
                 },
@@ -202,6 +215,7 @@ def _parse_group(group: Any, source: str) -> ShardGroup:
     count = len(basename)
     columns = _field(group, "columns", dict, source)
     _strings(list(columns.values()), "columns", len(columns), source)
+    rows_per_batch = shards.get("rows_per_batch")
     return ShardGroup(
         format=_field(group, "format", str, source),
         columns=columns,
@@ -216,6 +230,12 @@ def _parse_group(group: Any, source: str) -> ShardGroup:
             name: _strings(digests, f"hashes.{name}", count, source)
             for name, digests in _field(shards, "hashes", dict, source).items()
         },
+        options=_field(group, "options", dict, source) if "options" in group else {},
+        rows_per_batch=(
+            _counts(_field(shards, "rows_per_batch", list, source), "rows_per_batch", count, source)
+            if rows_per_batch is not None
+            else None
+        ),
     )
 
 

@@ -140,8 +140,9 @@ class Reader:
         for number in shards:
             if number not in self._opened:
                 stream, shard = self._shard(number)
-                if stream.cache is not None:
-                    prefetcher.request(number, stream.cache, shard)
+                cache = stream.cache_for(shard)
+                if cache is not None:
+                    prefetcher.request(number, cache, shard)
 
     def make_ready(self, number: int, prefetcher: Prefetcher) -> None:
         """Open a shard, waiting for it if it is being fetched."""
@@ -157,10 +158,11 @@ class Reader:
         paths = []
         for number, first_id in enumerate(self._starts[:-1]):
             stream, shard = self._shard(number)
-            if stream.cache is None:
+            cache = stream.cache_for(shard)
+            if cache is None:
                 paths.append((first_id, stream.path_in_place(shard)))
-            elif fetch or stream.cache.has(shard):
-                paths.append((first_id, stream.cache.fetch(shard)))
+            elif fetch or cache.has(shard):
+                paths.append((first_id, cache.fetch(shard)))
         return paths
 
     def _shard(self, number: int) -> tuple[Stream, Shard]:
@@ -179,7 +181,7 @@ class Reader:
 
     def _open_file(self, number: int, path: Path | None) -> OpenShard:
         stream, shard = self._shard(number)
-        cache = stream.cache
+        cache = stream.cache_for(shard)
         if cache is None:
             return self._map(stream.path_in_place(shard), shard, trusted=False)
         try:

@@ -5,14 +5,15 @@ import os
 import tempfile
 import uuid
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from arrowstream.cache import ShardCache, cached_name
-from arrowstream.compression import FILE_CODECS
-from arrowstream.errors import IndexFormatError, MissingShardError, RemoteNotFoundError, ShardError, UnwritableError
+from arrowstream.cache import ShardCache, cached_name, wrapping
+from arrowstream.errors import IndexFormatError, MissingShardError, RemoteNotFoundError, UnwritableError
 from arrowstream.index import INDEX_NAME, PRIVATE_FOLDER, Index, Shard, parse_index
 from arrowstream.plan.mosaic.weights import Weight
+from arrowstream.registry import load_format
 from arrowstream.storage import Storage
 
 #: What a stream does where neither it nor its dataset says otherwise; mosaicml-streaming's values.
@@ -68,7 +69,6 @@ class Stream:
         self.validate_hash = validate_hash
         self.storage_options = dict(storage_options or {})
         self._index: Index | None = None
-        self._cache: ShardCache | None = None
         self._fingerprint = ""
 
     def __repr__(self) -> str:
@@ -87,10 +87,13 @@ class Stream:
         split = self.split or ""
         if self.local is not None:
             return Path(self.local) / split
-        in_place = Storage(self._remote_url).local_path
-        if in_place is not None:
-            return in_place
-        name = hashlib.blake2s(self._remote_url.encode(), digest_size=16).hexdigest()
+        return Storage(self._remote_url).local_path or self._temporary_directory
+
+    @property
+    def _temporary_directory(self) -> Path:
+        """A cache for those who named none: one folder a remote, which later runs find again."""
+        remote = self._remote_url if self.remote is not None else str(self.directory.resolve())
+        name = hashlib.blake2s(remote.encode(), digest_size=16).hexdigest()
         return Path(tempfile.gettempdir()) / f"arrowstream-{os.getuid()}" / name
 
     @property
@@ -98,21 +101,41 @@ class Stream:
         remote = self.remote or ""
         return f"{remote.rstrip('/')}/{self.split}" if self.split else remote
 
-    @property
-    def cache(self) -> ShardCache | None:
-        """The cache that fetches this stream's shards; None when they are read where they are."""
-        if self.remote is None:
-            return None
-        if self._cache is None:
-            attempts = self.download_retry or DEFAULTS["download_retry"]
-            timeout_s = self.download_timeout or DEFAULTS["download_timeout"]
-            storage = Storage(self._remote_url, options=self.storage_options, attempts=attempts, timeout_s=timeout_s)
-            if storage.local_path is not None and storage.local_path.resolve() == self.directory.resolve():
-                return None
-            self._cache = ShardCache(
-                storage, self.directory, validate_hash=self.validate_hash, lock_timeout_s=5 * timeout_s
-            )
-        return self._cache
+    @cached_property
+    def storage(self) -> Storage:
+        """Where index and shards come from."""
+        return Storage(
+            self._remote_url if self.remote is not None else str(self.directory),
+            options=self.storage_options,
+            attempts=self.download_retry or DEFAULTS["download_retry"],
+            timeout_s=self.download_timeout or DEFAULTS["download_timeout"],
+        )
+
+    @cached_property
+    def _in_place(self) -> bool:
+        """Whether the shards lie in ``directory`` already, put there by whoever wrote them."""
+        source = self.storage.local_path
+        return source is not None and source.resolve() == self.directory.resolve()
+
+    def cache_for(self, shard: Shard) -> ShardCache | None:
+        """Give the cache that a shard is fetched into; None when it is mapped where it is.
+
+        A shard of this machine that is no Arrow IPC file, or is wrapped, gets a twin that can be mapped: in a cache of
+        its own, unless the directory is itself a cache and holds it.
+        """
+        if not self._in_place:
+            return self._cache
+        mapped = wrapping(shard) is None and load_format(shard.format).in_place
+        return None if mapped or (self.directory / cached_name(shard)).is_file() else self._cache
+
+    @cached_property
+    def _cache(self) -> ShardCache:
+        return ShardCache(
+            self.storage,
+            self._temporary_directory if self._in_place else self.directory,
+            validate_hash=self.validate_hash,
+            lock_timeout_s=5 * self.storage.timeout_s,
+        )
 
     @property
     def index(self) -> Index:
@@ -130,29 +153,26 @@ class Stream:
 
     def _load_index(self) -> Index:
         local_copy = self.directory / INDEX_NAME
-        cache = self.cache
-        if cache is None:
-            return self._read_index(Storage(str(self.directory)))
-        if self._fingerprint and local_copy.is_file():
+        if self._fingerprint and not self._in_place and local_copy.is_file():
             # A worker process: what its parent read lies here, unless another job has renewed it since.
             index = parse_index(local_copy.read_bytes(), str(local_copy))
             if index.fingerprint == self._fingerprint:
                 return index
-        index = self._read_index(cache.storage)
+        index = self._read_index()
         if self._fingerprint and index.fingerprint != self._fingerprint:
-            raise IndexFormatError(f"{cache.storage.url_of(INDEX_NAME)}: has changed while this dataset was in use")
+            raise IndexFormatError(f"{self.storage.url_of(INDEX_NAME)}: has changed while this dataset was in use")
         return index
 
-    def _read_index(self, storage: Storage) -> Index:
+    def _read_index(self) -> Index:
+        url = self.storage.url_of(INDEX_NAME)
         try:
-            text = storage.read(INDEX_NAME)
+            text = self.storage.read(INDEX_NAME)
         except RemoteNotFoundError as error:
             raise RemoteNotFoundError(
-                f"{storage.url_of(INDEX_NAME)}: does not exist; there is no dataset, its writer did not finish, or a "
-                f"split= is missing"
+                f"{url}: does not exist; there is no dataset, its writer did not finish, or a split= is missing"
             ) from error
-        index = parse_index(text, storage.url_of(INDEX_NAME))
-        if self.cache is not None:
+        index = parse_index(text, url)
+        if not self._in_place:
             self._keep_copy(text)
         return index
 
@@ -176,20 +196,13 @@ class Stream:
 
         Raises:
             MissingShardError: It is not there.
-            ShardError: It is wrapped by a compression of the whole file.
         """
         for name in (cached_name(shard), shard.basename):
             path = self.directory / name
             if path.is_file():
-                break
-        else:
-            raise MissingShardError(f"{path}: does not exist, but the index names it")
-        if path.name.endswith(tuple(f".{codec}" for codec in FILE_CODECS)):
-            raise ShardError(
-                f"{path}: is compressed as a whole ({shard.compression}) and cannot be read in place; pass "
-                f"remote={str(self.directory)!r} and a directory for the cache as local="
-            )
-        return path
+                return path
+        raise MissingShardError(f"{path}: does not exist, but the index names it")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_index": None, "_cache": None}
+        made_here = {"storage", "_in_place", "_cache"}
+        return {**{name: value for name, value in self.__dict__.items() if name not in made_here}, "_index": None}

@@ -137,6 +137,7 @@ class Pipeline:
             hashes=hash_file(path, self._hashes),
             format=self._format.name,
             compression=self._compression_text,
+            rows_per_batch=batches[0].num_rows if batches else 0,
         )
 
 
@@ -150,5 +151,6 @@ def group_of(shards: Sequence[Shard], **settings: object) -> ShardGroup:
         raw_bytes=np.array([shard.raw_bytes for shard in shards], np.int64),
         file_bytes=np.array([shard.file_bytes for shard in shards], np.int64),
         content=[shard.content for shard in shards],
+        rows_per_batch=np.array([shard.rows_per_batch for shard in shards], np.int64),
         hashes={name: [shard.hashes[name] for shard in shards] for name in names},
     )

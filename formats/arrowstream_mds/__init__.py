@@ -16,6 +16,7 @@ class MDS(Format):
 
     name: ClassVar[str] = "mds"
     suffix: ClassVar[str] = ".arrow"
+    in_place: ClassVar[bool] = True
     codecs: ClassVar[frozenset[str]] = frozenset({"zstd", "lz4"})
 
     def transcode(self, source: Path, target: Path, shard: Shard) -> None:

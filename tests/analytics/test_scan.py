@@ -1,6 +1,7 @@
 """Queries over shards with Polars, Arrow and DuckDB give the right answers, from the cache alone where told so."""
 
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pyarrow.compute as pc
 import pytest
 
 from arrowstream import MDSWriter, Stream, StreamingDataset, scan, to_arrow_dataset, write_dataframe
-from arrowstream.errors import MissingShardError, RemoteNotFoundError, ShardError
+from arrowstream.errors import MissingShardError, RemoteNotFoundError
 from tests.writing.directories import listing, run_python
 
 COUNT = 1000
@@ -203,10 +204,21 @@ def test_what_is_no_dataset_is_refused(tmp_path: Path) -> None:
 
 def test_shards_wrapped_as_a_whole_are_scanned_by_way_of_a_cache(tmp_path: Path) -> None:
     write_dataframe(FRAME, tmp_path / "remote", compression="gz", size_limit="8kb")
-    with pytest.raises(ShardError, match=r"compressed as a whole .gz. .*remote="):
-        scan(tmp_path / "remote")
     dataset = StreamingDataset(remote=tmp_path / "remote", local=tmp_path / "local")
     assert scan(dataset, fetch=True).collect().equals(FRAME)
+
+
+def test_wrapped_shards_of_this_machine_get_their_twins_outside_of_the_dataset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_dataframe(FRAME, tmp_path / "data", compression="gz", size_limit="8kb")
+    before = sorted((tmp_path / "data").rglob("*"))
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    assert scan(StreamingDataset(local=tmp_path / "data"), fetch=True).collect().equals(FRAME)
+    assert len(StreamingDataset(remote=tmp_path / "data")[:]) == COUNT
+    assert sorted((tmp_path / "data").rglob("*")) == before
+    assert list((tmp_path / "temporary").rglob("*.arrow"))
 
 
 def test_names_with_patterns_in_them_are_names(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Without a remote, files are read where they are: never copied, never touched."""
 
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,6 @@ import pytest
 
 from arrowstream import StreamingDataset
 from arrowstream.decode import Decoder
-from arrowstream.errors import ShardError
 from arrowstream.shard import BatchMemory, OpenShard
 from tests.reading.datasets import assert_holds, ids, noise, read_index, states, write_large_rows, write_samples
 
@@ -74,13 +74,15 @@ def test_mapped_record_batches_take_no_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("compression", ["gz", "bz2", "br:1", "snappy"])
-def test_a_file_that_is_wrapped_as_a_whole_asks_for_a_cache(tmp_path: Path, compression: str) -> None:
+def test_files_that_are_wrapped_as_a_whole_are_read_beside_the_directory(
+    tmp_path: Path, compression: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = write_samples(tmp_path / "data", compression=compression)
-    codec = compression.partition(":")[0]
-    with pytest.raises(ShardError) as caught:
-        StreamingDataset(local=data)[0]
-    for part in (str(data / f"shard.00000.arrow.{codec}"), compression, f"remote='{data}'", "local="):
-        assert part in str(caught.value)
+    before = sorted(data.rglob("*"))
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    assert_holds(StreamingDataset(local=data), 100)
+    assert sorted(data.rglob("*")) == before
     assert_holds(StreamingDataset(remote=data, local=tmp_path / "cache"), 100)
 
 

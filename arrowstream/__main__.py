@@ -1,0 +1,7 @@
+"""``python -m arrowstream``."""
+
+import sys
+
+from arrowstream.cli import main
+
+sys.exit(main())

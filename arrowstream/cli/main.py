@@ -1,0 +1,47 @@
+"""Parsing of arguments, and what becomes of errors."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+from arrowstream.cli import formats
+from arrowstream.errors import ArrowStreamError
+
+#: In the order in which ``--help`` lists them.
+COMMANDS: tuple[ModuleType, ...] = (formats,)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: None: those of the process.
+
+    Returns:
+        0; 1 when the command failed or found faults; 2 when its arguments are wrong (argparse exits with it); 130 when
+        it was interrupted.
+    """
+    parser = argparse.ArgumentParser(
+        prog="arrowstream", description="Look at, make and convert datasets for streaming training data."
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        own = command.add_parser(commands)
+        own.add_argument("--json", action="store_true", help="print JSON instead of text")
+        own.set_defaults(run=command.run)
+    chosen = parser.parse_args(arguments)
+    try:
+        report = chosen.run(chosen)
+        print(report.to_json() if chosen.json else report.to_text(), flush=True)  # noqa: T201
+    except (ArrowStreamError, ValueError, OSError) as error:
+        if isinstance(error, BrokenPipeError):  # `| head` has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        print(f"arrowstream: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    except KeyboardInterrupt:
+        print("arrowstream: interrupted", file=sys.stderr)  # noqa: T201
+        return 130
+    return int(report.exit_code)
