@@ -10,16 +10,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from arrowstream.frames import write_dataframe
+    from arrowstream.merging import merge_index
     from arrowstream.scan import scan, to_arrow_dataset
     from arrowstream.stream import Stream
-    from arrowstream.torch import StreamingDataset
+    from arrowstream.torch import LocalDataset, StreamingDataset
     from arrowstream.writer import MDSWriter
 
-__all__ = ["MDSWriter", "Stream", "StreamingDataset", "scan", "to_arrow_dataset", "write_dataframe"]
+__all__ = [
+    "LocalDataset",
+    "MDSWriter",
+    "Stream",
+    "StreamingDataset",
+    "merge_index",
+    "scan",
+    "to_arrow_dataset",
+    "write_dataframe",
+]
 
+#: Without torch these are the same, but not known to its loaders as IterableDataset and Dataset.
+_FOR_TORCH = {"LocalDataset": "arrowstream.local", "StreamingDataset": "arrowstream.dataset"}
 _HOMES = {
     "MDSWriter": "arrowstream.writer",
     "Stream": "arrowstream.stream",
+    "merge_index": "arrowstream.merging",
     "scan": "arrowstream.scan",
     "to_arrow_dataset": "arrowstream.scan",
     "write_dataframe": "arrowstream.frames",
@@ -29,9 +42,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return import_module("importlib.metadata").version("arrowstream")
-    if name == "StreamingDataset":
-        # Without torch the dataset is the same, but no IterableDataset.
-        home = "arrowstream.torch" if find_spec("torch") else "arrowstream.dataset"
+    if name in _FOR_TORCH:
+        home = "arrowstream.torch" if find_spec("torch") else _FOR_TORCH[name]
     elif name in _HOMES:
         home = _HOMES[name]
     else:

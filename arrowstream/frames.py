@@ -31,6 +31,8 @@ def write_dataframe(
     max_workers: int | None = None,
     retry: int = 2,
     exist_ok: bool = False,
+    append: bool = False,
+    metadata: Mapping[str, Any] | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Index:
     """Write a DataFrame as a dataset of MDS shards.
@@ -51,6 +53,8 @@ def write_dataframe(
         max_workers: Likewise.
         retry: Likewise.
         exist_ok: Likewise.
+        append: Likewise.
+        metadata: Likewise.
         storage_options: Likewise.
 
     Returns:
@@ -59,7 +63,7 @@ def write_dataframe(
     Raises:
         TypeError: ``df`` is nothing that speaks Arrow.
         EncodingError: A column does not fit the encoding that ``columns`` gives it.
-        DirectoryInUseError: The directory holds files, and ``exist_ok`` is false.
+        DirectoryInUseError: The directory holds files, and ``exist_ok`` and ``append`` are false.
     """
     schema, batches, num_rows = _stream(df)
     with (
@@ -73,6 +77,8 @@ def write_dataframe(
             max_workers=max_workers,
             retry=retry,
             exist_ok=exist_ok,
+            append=append,
+            metadata=metadata,
             storage_options=storage_options,
         ) as writer,
         Progress("writing", total=num_rows, unit=" rows", shown=progress_bar) as progress,

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
-from arrowstream import dataset
+from arrowstream import dataset, local
 from arrowstream.world import World
 
 
@@ -32,3 +32,7 @@ class StreamingDataset(dataset.StreamingDataset, IterableDataset[Any]):
         self._iterations += 1
         # The loader draws a seed for each of its iterators and gives worker w the seed + w.
         return worker.seed - worker.id, self._iterations
+
+
+class LocalDataset(local.LocalDataset, Dataset[Any]):
+    """The local dataset as a map-style ``Dataset``; see :class:`arrowstream.local.LocalDataset`."""

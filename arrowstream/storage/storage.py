@@ -116,6 +116,11 @@ class Storage:
         check_key(key)
         self._backend.write(key, data)
 
+    def size(self, key: str) -> int:
+        """Tell how many bytes an object has."""
+        check_key(key)
+        return self._backend.size(key)
+
     def exists(self, key: str) -> bool:
         """Tell whether there is such an object; a directory is none."""
         check_key(key)

@@ -1,14 +1,16 @@
 """The directory and the remote that a writer's shards go to."""
 
+import contextlib
+import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from arrowstream.errors import DirectoryInUseError, UnwritableError
-from arrowstream.index import INDEX_NAME
+from arrowstream.errors import DirectoryInUseError, RemoteNotFoundError, UnwritableError
+from arrowstream.index import INDEX_NAME, Index, parse_index
 from arrowstream.storage import Storage
 
 Out = str | os.PathLike[str] | tuple[str | os.PathLike[str], str]
@@ -44,8 +46,8 @@ class Output:
             if self._directory is not None and self._directory.exists() and any(self._directory.iterdir()):
                 if not exist_ok:
                     raise DirectoryInUseError(
-                        f"{self._directory}: is not empty; give an empty directory, or exist_ok=True to delete its "
-                        f"files"
+                        f"{self._directory}: is not empty; give an empty directory, exist_ok=True to delete its "
+                        f"files, or append=True to add to them"
                     )
                 shutil.rmtree(self._directory)
         except OSError as error:
@@ -62,6 +64,14 @@ class Output:
                         )
                     # The old index would make a dataset of old and new shards.
                     self._remote.delete(name)
+        self.open()
+
+    def open(self) -> None:
+        """Make sure that there is a directory to write to, whatever lies in it.
+
+        Raises:
+            UnwritableError: It cannot be made.
+        """
         if self._directory is None:
             self._directory = Path(tempfile.mkdtemp(prefix="arrowstream-write-"))
         try:
@@ -91,10 +101,39 @@ class Output:
         if self._remote is not None:
             self._remote.write(name, data)
 
+    def append_index(self, added: Index) -> Index:
+        """Put the shards of an index behind those that are there already, and write the whole.
+
+        Writers of one machine may do so at the same time; those of several machines must not, for no store has a lock.
+
+        Raises:
+            IndexFormatError: The index that is there is damaged.
+        """
+        target = self._remote or Storage(str(self.directory))
+        with _locked(self.directory):
+            present = Index(groups=())
+            with contextlib.suppress(RemoteNotFoundError):
+                present = parse_index(target.read(INDEX_NAME), target.url_of(INDEX_NAME))
+            groups = (*present.groups, *[group for group in added.groups if len(group) or not present.groups])
+            index = Index(groups=groups, metadata={**present.metadata, **added.metadata})
+            self.write(INDEX_NAME, index.to_json())
+        return index
+
     def close(self) -> None:
         """Remove the local directory if it was only the way to the remote."""
         if not self._keeps_local:
             shutil.rmtree(self.directory, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Keep other processes of this machine from the same; the kernel frees the lock when its holder dies."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # held for as long as it takes to read and write one small file
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _unwritable(error: OSError, path: Path) -> UnwritableError:

@@ -32,6 +32,7 @@ class Pipeline:
         hashes: Names of the hashes to take of each file.
         max_workers: Shards under way at a time; each holds its rows in memory.
         progress: Told the bytes of each shard that is done.
+        name_part: What stands in each shard's name behind its number.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Pipeline:
         hashes: Sequence[str],
         max_workers: int | None,
         progress: Progress,
+        name_part: str = "",
     ) -> None:
         if max_workers is not None and max_workers < 1:
             raise ValueError(f"max_workers is {max_workers}; expected at least 1")
@@ -53,6 +55,7 @@ class Pipeline:
         self._inside = self._compression is not None and self._compression.codec in format.codecs
         self._hashes = hashes
         self._progress = progress
+        self._name_part = name_part
         workers = max_workers or min(4, (os.cpu_count() or 1) + 1)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="arrowstream-write")
         self._room = threading.BoundedSemaphore(workers)
@@ -63,7 +66,7 @@ class Pipeline:
         """Name the file of a shard."""
         wrapped = self._compression is not None and not self._inside
         suffix = f".{self._compression.codec}" if self._compression is not None and wrapped else ""
-        return f"shard.{number:05d}{self._format.suffix}{suffix}"
+        return f"shard.{number:05d}{self._name_part}{self._format.suffix}{suffix}"
 
     def start(self, schema: pa.Schema, batches: list[pa.RecordBatch]) -> None:
         """Begin to write the next shard; waits while too many are under way."""

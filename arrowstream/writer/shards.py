@@ -1,5 +1,7 @@
 """The writers that people use: samples and record batches in, shards and an index out."""
 
+import json
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, ClassVar, Self
@@ -45,10 +47,13 @@ class ShardWriter:
         max_workers: Shards that are encoded and uploaded at a time; each takes memory of its size.
         retry: Attempts in all for each upload.
         exist_ok: Whether a directory in use is emptied first. False: it is refused.
+        append: Whether to add shards to the dataset that lies there, if one does. None of its files is touched but the
+            index; the new shards have names of their own.
+        metadata: What the index shall remember; JSON values by name.
         storage_options: Passed to fsspec's file system as they are.
 
     Raises:
-        DirectoryInUseError: The directory holds files, and ``exist_ok`` is false. Nothing was written.
+        DirectoryInUseError: The directory holds files, and ``exist_ok`` and ``append`` are false. Nothing was written.
         UnknownEncodingError: A column names an encoding that does not exist.
         ValueError: An argument is out of range.
     """
@@ -68,8 +73,13 @@ class ShardWriter:
         max_workers: int | None = None,
         retry: int = 2,
         exist_ok: bool = False,
+        append: bool = False,
+        metadata: Mapping[str, Any] | None = None,
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
+        if append and exist_ok:
+            raise ValueError("append=True keeps what is there and exist_ok=True deletes it; choose one")
+        json.dumps(metadata)  # before anything is written
         self._format = load_format(self.format_name)
         self.compression = compression or None
         check_hash_names(hashes or [])
@@ -89,15 +99,22 @@ class ShardWriter:
         self._closed = False
         self._progress = Progress("writing", total=None, unit="B", shown=progress_bar, is_bytes=True)
         self._output = Output(out, keep_local=keep_local, attempts=retry, options=storage_options)
+        self._metadata = dict(metadata or {})
+        self._appends = append
         self._pipeline = Pipeline(
             self._format,
             self._output,
+            # Two writers that append at the same time must not choose one name.
+            name_part=f".{secrets.token_hex(4)}" if append else "",
             compression=compression,
             hashes=self.hashes,
             max_workers=max_workers,
             progress=self._progress,
         )
-        self._output.claim(exist_ok=exist_ok, first_shard=self._pipeline.basename(0))
+        if append:
+            self._output.open()
+        else:
+            self._output.claim(exist_ok=exist_ok, first_shard=self._pipeline.basename(0))
 
     # Taking in -------------------------------------------------------------------------------------------------------
 
@@ -248,8 +265,11 @@ class ShardWriter:
                 compression=self.compression,
                 size_limit=self.size_limit,
             )
-            index = Index(groups=(group,))
-            self._output.write(INDEX_NAME, index.to_json())
+            index = Index(groups=(group,), metadata=self._metadata)
+            if self._appends:
+                index = self._output.append_index(index)
+            else:
+                self._output.write(INDEX_NAME, index.to_json())
         finally:
             self._close()
         return index
