@@ -300,3 +300,13 @@ class MDSWriter(ShardWriter):
     """Writes MDS: Arrow IPC files that any Arrow tool opens."""
 
     format_name = "mds"
+
+
+def writer_of(format_name: str) -> type[ShardWriter]:
+    """Give the writer of a format.
+
+    Raises:
+        UnknownFormatError: It is not installed.
+    """
+    load_format(format_name)
+    return type("Writer", (ShardWriter,), {"format_name": format_name})
