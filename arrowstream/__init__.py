@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from arrowstream.scan import scan, to_arrow_dataset
     from arrowstream.stream import Stream
     from arrowstream.torch import StreamingDataset
-    from arrowstream.writer import MDSWriter
+    from arrowstream.writer import MDSWriter, MosaicWriter
 
-__all__ = ["MDSWriter", "Stream", "StreamingDataset", "scan", "to_arrow_dataset", "write_dataframe"]
+__all__ = ["MDSWriter", "MosaicWriter", "Stream", "StreamingDataset", "scan", "to_arrow_dataset", "write_dataframe"]
 
 _HOMES = {
     "MDSWriter": "arrowstream.writer",
+    "MosaicWriter": "arrowstream.writer",
     "Stream": "arrowstream.stream",
     "scan": "arrowstream.scan",
     "to_arrow_dataset": "arrowstream.scan",

@@ -1,19 +1,21 @@
 """The writers that people use: samples and record batches in, shards and an index out."""
 
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, ClassVar, Self
 
 import pyarrow as pa
 
 from arrowstream.columns import Encoding
 from arrowstream.errors import ArrowStreamError, EncodingError, MissingColumnError
+from arrowstream.format import WriteSettings
 from arrowstream.hashing import DEFAULT_HASH, check_hash_names
-from arrowstream.index import INDEX_NAME, Index
+from arrowstream.index import INDEX_NAME, Index, IntArray, parse_index
+from arrowstream.ipc import BATCH_BYTES
 from arrowstream.progress import Progress
 from arrowstream.registry import load_format
 from arrowstream.units import parse_bytes
-from arrowstream.writer.cutter import BATCH_BYTES, ShardCutter
+from arrowstream.writer.cutter import ShardCutter
 from arrowstream.writer.output import Out, Output
 from arrowstream.writer.pipeline import Pipeline, group_of
 from arrowstream.writer.schema import Columns, infer_columns, parse_columns
@@ -26,7 +28,7 @@ _MOST_ROWS = 1 << 16
 
 
 class ShardWriter:
-    """Writes a dataset of one format; :class:`MDSWriter` writes the native one.
+    """Writes a dataset of one format: :class:`MDSWriter` the native one, :class:`MosaicWriter` mosaicml-streaming's.
 
     It takes the arguments of mosaicml-streaming's writers and means the same by them. Use it in a ``with`` block: an
     exception inside leaves shards behind, but no index.
@@ -54,6 +56,8 @@ class ShardWriter:
     """
 
     format_name: ClassVar[str]
+    #: What the format has to know of its files; the index keeps it.
+    _format_options: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(
         self,
@@ -75,6 +79,7 @@ class ShardWriter:
         check_hash_names(hashes or [])
         self.hashes = list(dict.fromkeys([DEFAULT_HASH, *(hashes or [])]))
         self.size_limit = (parse_bytes(size_limit) or None) if size_limit is not None else None
+        self._options = dict(self._format_options)  # the format adds to them once the columns are known
         self._encodings: dict[str, Encoding] = {}
         self._schema = pa.schema([])
         self._cutter = ShardCutter(self._schema, self.size_limit)
@@ -94,6 +99,7 @@ class ShardWriter:
             self._output,
             compression=compression,
             hashes=self.hashes,
+            options=self._options,
             max_workers=max_workers,
             progress=self._progress,
         )
@@ -116,6 +122,8 @@ class ShardWriter:
             row: list[Any] = [
                 None if (value := sample[name]) is None else encode(value) for name, encode in self._encoders
             ]
+            if not self._format.holds_nulls and None in row:
+                raise EncodingError
         except (KeyError, EncodingError) as error:
             raise self._explain(sample) from error
         self._rows.append(row)
@@ -154,6 +162,8 @@ class ShardWriter:
                 raise MissingColumnError(f"column {name!r} is missing; the batch has: {', '.join(names)}")
             try:
                 columns.append(encoding.column(batch[name]))
+                if columns[-1].null_count and not self._format.holds_nulls:
+                    raise EncodingError(f"row {columns[-1].is_null().index(True)}: {self._refusal_of_nulls()}")
             except EncodingError as error:
                 raise EncodingError(f"column {name!r} ({encoding.name}): {error}") from error
         lengths = {name: len(column) for name, column in zip(self._encodings, columns, strict=True)}
@@ -186,9 +196,9 @@ class ShardWriter:
 
     def _add(self, batch: pa.RecordBatch) -> None:
         self._check_open()
-        self._num_samples += batch.num_rows
         for shard in self._cutter.add(batch):
             self._pipeline.start(self._schema, shard)
+        self._num_samples += batch.num_rows
 
     def _check_open(self) -> None:
         if self._closed:
@@ -206,9 +216,14 @@ class ShardWriter:
             try:
                 if sample[name] is not None:
                     encoding.encode(sample[name])
+                elif not self._format.holds_nulls:
+                    raise EncodingError(self._refusal_of_nulls())
             except EncodingError as error:
                 return EncodingError(f"column {name!r} ({encoding.name}), row {row}: {error}")
         return EncodingError(f"row {row}: does not fit; its values changed while it was written")
+
+    def _refusal_of_nulls(self) -> str:
+        return f"is None, and the format {self._format.name!r} holds no missing values; fill it or leave the sample out"
 
     # Schema ----------------------------------------------------------------------------------------------------------
 
@@ -218,13 +233,29 @@ class ShardWriter:
         self._encodings = encodings
         self._encoders = [(name, encoding.encode) for name, encoding in encodings.items()]
         self._schema = pa.schema([encoding.field(name) for name, encoding in encodings.items()])
-        self._cutter = ShardCutter(self._schema, self.size_limit)
+        settings = WriteSettings(compression=self.compression, hashes=sorted(self.hashes), size_limit=self.size_limit)
+        self._options.update(self._format.options_for(self._schema, settings))
+        limit = self.size_limit
+        if limit is not None:
+            limit -= self._format.file_overhead(self._schema, self._options)
+        self._cutter = ShardCutter(self._schema, limit, self._counter())
         self._rows_at_once = _FIRST_ROWS
         self._sized = [
             number
             for number, kind in enumerate(self._schema.types)
             if pa.types.is_string(kind) or pa.types.is_binary(kind)
         ]
+
+    def _counter(self) -> Callable[[pa.RecordBatch, int], IntArray] | None:
+        """Ask the format, by means of no rows, whether it takes the columns and counts the bytes of rows."""
+
+        def row_bytes(batch: pa.RecordBatch, first_row: int) -> IntArray:
+            sizes = self._format.row_bytes(batch, self._options, first_row)
+            assert sizes is not None  # it told them for no rows
+            return sizes
+
+        no_rows = pa.record_batch([encoding.to_arrow([]) for encoding in self._encodings.values()], self._schema)
+        return None if self._format.row_bytes(no_rows, self._options, 0) is None else row_bytes
 
     def finish(self) -> Index:
         """Write what is left, wait for all uploads, and put the index in its place.
@@ -247,12 +278,13 @@ class ShardWriter:
                 columns={name: encoding.name for name, encoding in self._encodings.items()},
                 compression=self.compression,
                 size_limit=self.size_limit,
+                options=self._options,
             )
-            index = Index(groups=(group,))
-            self._output.write(INDEX_NAME, index.to_json())
+            text = Index(groups=(group,)).to_json(self._format.index_version)
+            self._output.write(INDEX_NAME, text)
         finally:
             self._close()
-        return index
+        return parse_index(text, INDEX_NAME)
 
     def _close(self) -> None:
         self._closed = True
@@ -280,3 +312,12 @@ class MDSWriter(ShardWriter):
     """Writes MDS: Arrow IPC files that any Arrow tool opens."""
 
     format_name = "mds"
+
+
+class MosaicWriter(ShardWriter):
+    """Writes what mosaicml-streaming reads: its row-wise ``.mds`` shards, and an index of version 2.
+
+    It takes mosaicml-streaming's encodings and compressions, and cuts shards where its ``MDSWriter`` does.
+    """
+
+    format_name = "mosaic"
