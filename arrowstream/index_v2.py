@@ -9,6 +9,7 @@ is transported. Text has a further file with offsets (``.meta``), which is not n
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +98,7 @@ def _runs(shards: list[Tree]) -> Iterator[list[Tree]]:
         if now != before:
             starts.append(number)
             before = now
-    for start, stop in zip(starts, [*starts[1:], len(shards)], strict=True):
+    for start, stop in pairwise([*starts, len(shards)]):
         yield shards[start:stop]
 
 

@@ -75,6 +75,7 @@ class ShardWriter:
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         self._format = load_format(self.format_name)
+        self._nullable = self._format.holds_nulls
         self.compression = compression or None
         check_hash_names(hashes or [])
         self.hashes = list(dict.fromkeys([DEFAULT_HASH, *(hashes or [])]))
@@ -120,10 +121,9 @@ class ShardWriter:
         """
         try:
             row: list[Any] = [
-                None if (value := sample[name]) is None else encode(value) for name, encode in self._encoders
+                None if (value := sample[name]) is None and self._nullable else encode(value)
+                for name, encode in self._encoders
             ]
-            if not self._format.holds_nulls and None in row:
-                raise EncodingError
         except (KeyError, EncodingError) as error:
             raise self._explain(sample) from error
         self._rows.append(row)
@@ -162,8 +162,9 @@ class ShardWriter:
                 raise MissingColumnError(f"column {name!r} is missing; the batch has: {', '.join(names)}")
             try:
                 columns.append(encoding.column(batch[name]))
-                if columns[-1].null_count and not self._format.holds_nulls:
-                    raise EncodingError(f"row {columns[-1].is_null().index(True)}: {self._refusal_of_nulls()}")
+                if columns[-1].null_count and not self._nullable:
+                    row = columns[-1].is_null().index(True)
+                    raise EncodingError(f"row {row}: is None, and {self._format.name!r} files hold no missing values")
             except EncodingError as error:
                 raise EncodingError(f"column {name!r} ({encoding.name}): {error}") from error
         lengths = {name: len(column) for name, column in zip(self._encodings, columns, strict=True)}
@@ -214,16 +215,11 @@ class ShardWriter:
                     f"column {name!r}, row {row}: is missing; the sample has: {', '.join(sample)}"
                 )
             try:
-                if sample[name] is not None:
+                if sample[name] is not None or not self._nullable:
                     encoding.encode(sample[name])
-                elif not self._format.holds_nulls:
-                    raise EncodingError(self._refusal_of_nulls())
             except EncodingError as error:
                 return EncodingError(f"column {name!r} ({encoding.name}), row {row}: {error}")
         return EncodingError(f"row {row}: does not fit; its values changed while it was written")
-
-    def _refusal_of_nulls(self) -> str:
-        return f"is None, and the format {self._format.name!r} holds no missing values; fill it or leave the sample out"
 
     # Schema ----------------------------------------------------------------------------------------------------------
 

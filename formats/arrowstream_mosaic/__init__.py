@@ -34,8 +34,9 @@ class Mosaic(Format):
 
     def transcode(self, source: Path, target: Path, shard: Shard) -> None:
         """Turn rows into columns, about 1 MiB at a time."""
-        rows = RowFile(source, shard.num_samples)
-        batches = _Batches(source, rows, _encodings(source, shard), _column_sizes(source, shard))
+        encodings = _encodings(source, shard)
+        sizes = _column_sizes(source, shard, encodings)
+        batches = _Batches(source, RowFile(source, shard.num_samples), encodings, sizes)
         ipc.write_file(target, batches.schema, batches, content=shard.content)
 
     def options_for(self, schema: pa.Schema, settings: WriteSettings) -> Mapping[str, Any]:
@@ -173,14 +174,14 @@ def _encodings(source: Path, shard: Shard) -> dict[str, Encoding]:
         raise UnknownEncodingError(f"{source}: {error}") from error
 
 
-def _column_sizes(source: Path, shard: Shard) -> dict[str, int | None]:
+def _column_sizes(source: Path, shard: Shard, encodings: Mapping[str, Encoding]) -> dict[str, int | None]:
     """Give the bytes of each column's values in the order in which they lie in a row.
 
     Raises:
         CorruptShardError: The index says other sizes than the encodings have.
         UnknownEncodingError: mosaicml-streaming has no such encoding.
     """
-    sizes = {name: value_bytes(spec) for name, spec in shard.columns.items()}
+    sizes = {name: value_bytes(encoding.name) for name, encoding in encodings.items()}
     said = shard.options.get("column_sizes", sizes)
     if not isinstance(said, Mapping) or dict(said) != sizes:
         raise CorruptShardError(f"{source}: the index says that its values take {said}, its encodings {sizes}")

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from math import prod
 from types import MappingProxyType
 
-from arrowstream.columns import parse_encoding
 from arrowstream.errors import UnknownEncodingError
 
 _SCALARS = {f"{kind}{bits}": bits // 8 for kind in ("int", "uint") for bits in (8, 16, 32, 64)}
@@ -23,13 +22,12 @@ DTYPES: Mapping[int, str] = MappingProxyType(
 _ITEM_BYTES = {name: _SCALARS[name] for name in DTYPES.values()}
 
 
-def value_bytes(spec: str) -> int | None:
-    """Tell how many bytes every value of an encoding takes; None where they vary.
+def value_bytes(name: str) -> int | None:
+    """Tell how many bytes every value of an encoding, by its canonical name, takes; None where they vary.
 
     Raises:
         UnknownEncodingError: mosaicml-streaming has no such encoding.
     """
-    name = parse_encoding(spec).name
     if name in _SCALARS:
         return _SCALARS[name]
     if name in _VARYING:
@@ -38,7 +36,7 @@ def value_bytes(spec: str) -> int | None:
     dtype, _, shape = config.partition(":")
     if not name.startswith("ndarray:") or dtype not in _ITEM_BYTES:
         raise UnknownEncodingError(
-            f"mosaicml-streaming has no encoding {spec!r}; it has: {', '.join(sorted(_SCALARS.keys() | _VARYING))}, "
+            f"mosaicml-streaming has no encoding {name!r}; it has: {', '.join(sorted(_SCALARS.keys() | _VARYING))}, "
             f"ndarray:DTYPE and ndarray:DTYPE:D0,D1 with a DTYPE of {', '.join(DTYPES.values())}"
         )
     return prod(map(int, shape.split(","))) * _ITEM_BYTES[dtype] if shape else None
