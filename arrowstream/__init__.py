@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from arrowstream.scan import scan, to_arrow_dataset
     from arrowstream.stream import Stream
     from arrowstream.torch import LocalDataset, StreamingDataset
-    from arrowstream.writer import MDSWriter
+    from arrowstream.writer import MDSWriter, MosaicWriter
 
 __all__ = [
     "LocalDataset",
     "MDSWriter",
+    "MosaicWriter",
     "Stream",
     "StreamingDataset",
     "merge_index",
@@ -31,6 +32,7 @@ __all__ = [
 _FOR_TORCH = {"LocalDataset": "arrowstream.local", "StreamingDataset": "arrowstream.dataset"}
 _HOMES = {
     "MDSWriter": "arrowstream.writer",
+    "MosaicWriter": "arrowstream.writer",
     "Stream": "arrowstream.stream",
     "merge_index": "arrowstream.merging",
     "scan": "arrowstream.scan",

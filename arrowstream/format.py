@@ -8,7 +8,8 @@ taken off. :meth:`Format.transcode` turns it into an Arrow IPC file, uncompresse
 then validates it in full and gives it its place in the cache. It happens once a shard, on arrival.
 
 **Writing.** :meth:`Format.write` gets the record batches of one shard and writes one file. A format that only reads
-leaves it as it is.
+leaves it as it is. :meth:`Format.options_for` is for those that have to know what the user asked for, or cannot hold
+every column; :meth:`Format.row_bytes` for those whose files are sized otherwise than Arrow's.
 
 **Describing.** :meth:`Format.describe` looks at a file that nobody indexed yet and tells how many rows it has and of
 what columns. A format that cannot tell leaves it as it is.
@@ -27,7 +28,22 @@ from typing import Any, BinaryIO, ClassVar
 
 import pyarrow as pa
 
-from arrowstream.index import Shard
+from arrowstream.index import IntArray, Shard
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteSettings:
+    """What a user asked a writer for.
+
+    Attributes:
+        compression: ``"zstd:3"``, … or None.
+        hashes: Names of the hashes that are stored, sorted.
+        size_limit: Bytes that a shard takes at most before compression; None: no limit.
+    """
+
+    compression: str | None
+    hashes: Sequence[str]
+    size_limit: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +52,8 @@ class WrittenShard:
 
     Attributes:
         raw_bytes: Length that the file has once it is uncompressed.
-        content: What identifies the rows in it; the cached file will carry the same.
+        content: What identifies the rows in it; the cached file will carry the same. Empty where the index derives it
+            (version 2).
     """
 
     raw_bytes: int
@@ -66,12 +83,16 @@ class Format(ABC):
         suffix: Of the files it writes, with the dot.
         in_place: Whether its files are Arrow IPC files that may be mapped where they lie.
         codecs: Compressions that it applies inside the file; any other is wrapped around the file by the caller.
+        index_version: Of the index that its writer makes.
+        holds_nulls: Whether its files hold missing values.
     """
 
     name: ClassVar[str]
     suffix: ClassVar[str]
     in_place: ClassVar[bool] = False
     codecs: ClassVar[frozenset[str]] = frozenset()
+    index_version: ClassVar[int] = 3
+    holds_nulls: ClassVar[bool] = True
 
     @abstractmethod
     def transcode(self, source: Path, target: Path, shard: Shard) -> None:
@@ -86,8 +107,56 @@ class Format(ABC):
             CorruptShardError: The file is not what it claims to be.
         """
 
+    def options_for(self, schema: pa.Schema, settings: WriteSettings) -> Mapping[str, Any]:
+        """Choose, before anything is written, the options of a dataset besides those that the user gave.
+
+        Args:
+            schema: Of all shards, each field with its encoding.
+            settings: What the user asked for.
+
+        Raises:
+            EncodingError: The format cannot hold one of the columns.
+            ValueError: It cannot be written as the user asked.
+        """
+        del schema, settings
+        return {}
+
+    def file_overhead(self, schema: pa.Schema, options: Mapping[str, Any]) -> int:
+        """Tell how many bytes a file takes besides its rows; counts where ``row_bytes`` does.
+
+        Args:
+            schema: Of all shards.
+            options: As for ``write``.
+        """
+        del schema, options
+        return 0
+
+    def row_bytes(self, batch: pa.RecordBatch, options: Mapping[str, Any], first_row: int) -> IntArray | None:
+        """Tell how many bytes each row will take in a file, so that shards keep to their size limit.
+
+        Args:
+            batch: Rows that are going to be written; none when a writer asks whether the format takes such columns.
+            options: As for ``write``.
+            first_row: Number that errors call the first of the rows by.
+
+        Returns:
+            int64 of shape (rows,); None: as many as in an Arrow IPC file.
+
+        Raises:
+            EncodingError: The format cannot hold a column of this type, or a value.
+        """
+        del batch, options, first_row
+        return None
+
     def write(
-        self, path: Path, schema: pa.Schema, batches: Sequence[pa.RecordBatch], *, codec: str | None, level: int | None
+        self,
+        path: Path,
+        schema: pa.Schema,
+        batches: Sequence[pa.RecordBatch],
+        *,
+        codec: str | None,
+        level: int | None,
+        options: Mapping[str, Any],
     ) -> WrittenShard:
         """Write one shard.
 
@@ -97,8 +166,10 @@ class Format(ABC):
             batches: All rows; every batch has the same number of rows but the last.
             codec: One of ``codecs``, or None.
             level: Of the codec; None where it has none.
+            options: What the index will say of the files, in JSON values.
 
         Raises:
+            EncodingError: The format cannot hold a column of this type, or a value.
             NotImplementedError: The format only reads.
         """
         raise NotImplementedError(f"the format {self.name!r} only reads")

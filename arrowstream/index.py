@@ -1,7 +1,8 @@
 """The index of a dataset: which shards it has, and what each of them holds.
 
 Version 3 is columnar, so that a million shards load in about a second. A *group* is a run of shards that share format,
-columns and compression; merging datasets is concatenating groups. Nothing here touches a file.
+columns and compression; merging datasets is concatenating groups. Version 2, mosaicml-streaming's, is read as it is.
+Nothing here touches a file.
 """
 
 import json
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from arrowstream import index_v2
 from arrowstream.errors import IndexFormatError
 
 INDEX_NAME = "index.json"
@@ -56,6 +58,7 @@ class Shard:
         columns: Encodings by column name, as the index declares them.
         options: What the format has to know of its files (a separator, say); JSON values.
         rows_per_batch: Rows of every record batch but the last; 0 when unknown.
+        raw_hashes: Hex digests of the file without its wrapping, where they are known.
     """
 
     basename: str
@@ -69,6 +72,7 @@ class Shard:
     columns: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     rows_per_batch: int = 0
+    raw_hashes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +91,7 @@ class ShardGroup:
     hashes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     rows_per_batch: IntArray | None = None
+    raw_hashes: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.basename)
@@ -105,6 +110,7 @@ class ShardGroup:
             columns=self.columns,
             options=self.options,
             rows_per_batch=int(self.rows_per_batch[number]) if self.rows_per_batch is not None else 0,
+            raw_hashes={name: digests[number] for name, digests in self.raw_hashes.items()},
         )
 
 
@@ -152,8 +158,17 @@ class Index:
         group = bisect_right(self._group_starts, number) - 1
         return self.groups[group].shard(number - self._group_starts[group])
 
-    def to_json(self) -> bytes:
-        """Write the index as the text of ``index.json``."""
+    def to_json(self, version: int = VERSION) -> bytes:
+        """Write the index as the text of ``index.json``.
+
+        Args:
+            version: 3, or 2 for mosaicml-streaming.
+
+        Raises:
+            ValueError: An index of version 2 is asked for, and a shard is not of mosaicml-streaming's format.
+        """
+        if version == index_v2.VERSION:
+            return index_v2.to_json(self.groups)
         groups = [
             {
                 "format": group.format,
@@ -169,6 +184,7 @@ class Index:
                     **({} if group.rows_per_batch is None else {"rows_per_batch": group.rows_per_batch.tolist()}),
                     "content": list(group.content),
                     "hashes": {name: list(digests) for name, digests in group.hashes.items()},
+                    **({"raw_hashes": {k: list(v) for k, v in group.raw_hashes.items()}} if group.raw_hashes else {}),
                 },
             }
             for group in self.groups
@@ -191,9 +207,11 @@ def parse_index(text: bytes, source: str) -> Index:
         tree = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise IndexFormatError(f"{source}: is not JSON ({error}); it was cut off or is not an index") from error
-    if not isinstance(tree, dict) or tree.get("version") != VERSION:
-        version = tree.get("version") if isinstance(tree, dict) else None
-        raise IndexFormatError(f"{source}: is an index of version {version!r}; this release reads version {VERSION}")
+    version = tree.get("version") if isinstance(tree, dict) else None
+    if version == index_v2.VERSION:
+        tree = index_v2.upgraded(tree, source)
+    elif version != VERSION:
+        raise IndexFormatError(f"{source}: is an index of version {version!r}; this release reads versions 2 and 3")
     groups = tuple(
         _parse_group(group, f"{source}: group {number}")
         for number, group in enumerate(_field(tree, "groups", list, source))
@@ -226,17 +244,20 @@ def _parse_group(group: Any, source: str) -> ShardGroup:
         raw_bytes=_counts(_field(shards, "raw_bytes", list, source), "raw_bytes", count, source),
         file_bytes=_counts(_field(shards, "file_bytes", list, source), "file_bytes", count, source),
         content=_strings(_field(shards, "content", list, source), "content", count, source),
-        hashes={
-            name: _strings(digests, f"hashes.{name}", count, source)
-            for name, digests in _field(shards, "hashes", dict, source).items()
-        },
+        hashes=_hashes(shards, "hashes", count, source),
         options=_field(group, "options", dict, source) if "options" in group else {},
         rows_per_batch=(
             _counts(_field(shards, "rows_per_batch", list, source), "rows_per_batch", count, source)
             if rows_per_batch is not None
             else None
         ),
+        raw_hashes=_hashes(shards, "raw_hashes", count, source) if "raw_hashes" in shards else {},
     )
+
+
+def _hashes(shards: dict[str, Any], name: str, count: int, source: str) -> dict[str, list[str]]:
+    digests = _field(shards, name, dict, source)
+    return {hash_name: _strings(digests[hash_name], f"{name}.{hash_name}", count, source) for hash_name in digests}
 
 
 def _field(tree: dict[str, Any], name: str, kind: Any, source: str) -> Any:

@@ -168,7 +168,7 @@ class Reader:
     def _shard(self, number: int) -> tuple[Stream, Shard]:
         place = bisect_right(self._first_shards, number) - 1
         stream = self._streams[place]
-        return stream, stream.index.shard(number - self._first_shards[place])
+        return stream, stream.shard(number - self._first_shards[place])
 
     def _open(self, number: int, prefetcher: Prefetcher | None = None) -> OpenShard:
         opened = self._opened.get(number)

@@ -1,10 +1,12 @@
 """A stream: one directory of shards, near or far, with its index and its cache."""
 
+import contextlib
 import hashlib
 import os
 import tempfile
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -126,7 +128,34 @@ class Stream:
         if not self._in_place:
             return self._cache
         mapped = wrapping(shard) is None and load_format(shard.format).in_place
-        return None if mapped or (self.directory / cached_name(shard)).is_file() else self._cache
+        if mapped or (self.directory / cached_name(shard)).is_file():
+            return None
+        self._drop_outdated_twin(shard)
+        return self._cache
+
+    def _drop_outdated_twin(self, shard: Shard) -> None:
+        """Forget the twin of a file that was written again since.
+
+        Not every index has hashes, and without them a dataset of the same names and sizes looks the same.
+        """
+        twin = self._cache.path(shard)
+        with contextlib.suppress(FileNotFoundError):
+            if twin.stat().st_mtime_ns < (self.directory / shard.basename).stat().st_ctime_ns:
+                twin.unlink()
+
+    def shard(self, number: int) -> Shard:
+        """Give one shard by its number in the index.
+
+        A cache of mosaicml-streaming that is read in place may hold a shard only without its compression.
+        """
+        shard = self.index.shard(number)
+        codec = wrapping(shard)
+        if codec is None or not self._in_place or (self.directory / shard.basename).exists():
+            return shard
+        raw_name = shard.basename.removesuffix(f".{codec}")
+        if not (self.directory / raw_name).is_file():
+            return shard
+        return replace(shard, basename=raw_name, compression=None, file_bytes=shard.raw_bytes, hashes=shard.raw_hashes)
 
     @cached_property
     def _cache(self) -> ShardCache:

@@ -8,6 +8,6 @@
 """
 
 from arrowstream.writer.schema import Columns
-from arrowstream.writer.shards import DEFAULT_SIZE_LIMIT, MDSWriter, ShardWriter, writer_of
+from arrowstream.writer.shards import DEFAULT_SIZE_LIMIT, MDSWriter, MosaicWriter, ShardWriter, writer_of
 
-__all__ = ["DEFAULT_SIZE_LIMIT", "Columns", "MDSWriter", "ShardWriter", "writer_of"]
+__all__ = ["DEFAULT_SIZE_LIMIT", "Columns", "MDSWriter", "MosaicWriter", "ShardWriter", "writer_of"]

@@ -101,8 +101,15 @@ class Output:
         if self._remote is not None:
             self._remote.write(name, data)
 
-    def append_index(self, added: Index) -> Index:
+    def append_index(self, added: Index, version: int) -> bytes:
         """Put the shards of an index behind those that are there already, and write the whole.
+
+        Args:
+            added: What the writer wrote.
+            version: Of the JSON.
+
+        Returns:
+            The whole index as it was written.
 
         Writers of one machine may do so at the same time; those of several machines must not, for no store has a lock.
 
@@ -115,9 +122,9 @@ class Output:
             with contextlib.suppress(RemoteNotFoundError):
                 present = parse_index(target.read(INDEX_NAME), target.url_of(INDEX_NAME))
             groups = (*present.groups, *[group for group in added.groups if len(group) or not present.groups])
-            index = Index(groups=groups, metadata={**present.metadata, **added.metadata})
-            self.write(INDEX_NAME, index.to_json())
-        return index
+            text = Index(groups=groups, metadata={**present.metadata, **added.metadata}).to_json(version)
+            self.write(INDEX_NAME, text)
+        return text
 
     def close(self) -> None:
         """Remove the local directory if it was only the way to the remote."""

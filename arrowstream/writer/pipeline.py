@@ -4,9 +4,10 @@ import errno
 import os
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +31,7 @@ class Pipeline:
         output: Where the files go.
         compression: As the user gave it.
         hashes: Names of the hashes to take of each file.
+        options: What the format has to know of its files.
         max_workers: Shards under way at a time; each holds its rows in memory.
         progress: Told the bytes of each shard that is done.
         name_part: What stands in each shard's name behind its number.
@@ -42,6 +44,7 @@ class Pipeline:
         *,
         compression: str | None,
         hashes: Sequence[str],
+        options: Mapping[str, Any],
         max_workers: int | None,
         progress: Progress,
         name_part: str = "",
@@ -54,6 +57,7 @@ class Pipeline:
         self._compression = parse_compression(compression)
         self._inside = self._compression is not None and self._compression.codec in format.codecs
         self._hashes = hashes
+        self._options = options
         self._progress = progress
         self._name_part = name_part
         workers = max_workers or min(4, (os.cpu_count() or 1) + 1)
@@ -123,7 +127,9 @@ class Pipeline:
             batches,
             codec=inner.codec if inner is not None else None,
             level=inner.level if inner is not None else None,
+            options=self._options,
         )
+        raw_hashes = hash_file(path, self._hashes) if self._format.index_version == 2 else {}
         if compression is not None and inner is None:
             wrapped = path.with_suffix(".wrapped")
             try:
@@ -138,6 +144,7 @@ class Pipeline:
             file_bytes=path.stat().st_size,
             content=written.content,
             hashes=hash_file(path, self._hashes),
+            raw_hashes=raw_hashes,
             format=self._format.name,
             compression=self._compression_text,
             rows_per_batch=batches[0].num_rows if batches else 0,
@@ -147,6 +154,7 @@ class Pipeline:
 def group_of(shards: Sequence[Shard], **settings: object) -> ShardGroup:
     """Put shards into columns."""
     names = shards[0].hashes if shards else ()
+    raw_names = shards[0].raw_hashes if shards else ()
     return ShardGroup(
         **settings,  # type: ignore[arg-type]
         basename=[shard.basename for shard in shards],
@@ -156,4 +164,5 @@ def group_of(shards: Sequence[Shard], **settings: object) -> ShardGroup:
         content=[shard.content for shard in shards],
         rows_per_batch=np.array([shard.rows_per_batch for shard in shards], np.int64),
         hashes={name: [shard.hashes[name] for shard in shards] for name in names},
+        raw_hashes={name: [shard.raw_hashes[name] for shard in shards] for name in raw_names},
     )

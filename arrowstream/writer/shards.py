@@ -3,19 +3,21 @@
 import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, ClassVar, Self
 
 import pyarrow as pa
 
 from arrowstream.columns import Encoding
 from arrowstream.errors import ArrowStreamError, EncodingError, MissingColumnError
+from arrowstream.format import WriteSettings
 from arrowstream.hashing import DEFAULT_HASH, check_hash_names
-from arrowstream.index import INDEX_NAME, Index
+from arrowstream.index import INDEX_NAME, Index, IntArray, parse_index
+from arrowstream.ipc import BATCH_BYTES
 from arrowstream.progress import Progress
 from arrowstream.registry import load_format
 from arrowstream.units import parse_bytes
-from arrowstream.writer.cutter import BATCH_BYTES, ShardCutter
+from arrowstream.writer.cutter import ShardCutter
 from arrowstream.writer.output import Out, Output
 from arrowstream.writer.pipeline import Pipeline, group_of
 from arrowstream.writer.schema import Columns, infer_columns, parse_columns
@@ -28,7 +30,7 @@ _MOST_ROWS = 1 << 16
 
 
 class ShardWriter:
-    """Writes a dataset of one format; :class:`MDSWriter` writes the native one.
+    """Writes a dataset of one format: :class:`MDSWriter` the native one, :class:`MosaicWriter` mosaicml-streaming's.
 
     It takes the arguments of mosaicml-streaming's writers and means the same by them. Use it in a ``with`` block: an
     exception inside leaves shards behind, but no index.
@@ -59,6 +61,8 @@ class ShardWriter:
     """
 
     format_name: ClassVar[str]
+    #: What the format has to know of its files; the index keeps it.
+    _format_options: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(
         self,
@@ -81,10 +85,12 @@ class ShardWriter:
             raise ValueError("append=True keeps what is there and exist_ok=True deletes it; choose one")
         json.dumps(metadata)  # before anything is written
         self._format = load_format(self.format_name)
+        self._nullable = self._format.holds_nulls
         self.compression = compression or None
         check_hash_names(hashes or [])
         self.hashes = list(dict.fromkeys([DEFAULT_HASH, *(hashes or [])]))
         self.size_limit = (parse_bytes(size_limit) or None) if size_limit is not None else None
+        self._options = dict(self._format_options)  # the format adds to them once the columns are known
         self._encodings: dict[str, Encoding] = {}
         self._schema = pa.schema([])
         self._cutter = ShardCutter(self._schema, self.size_limit)
@@ -108,6 +114,7 @@ class ShardWriter:
             name_part=f".{secrets.token_hex(4)}" if append else "",
             compression=compression,
             hashes=self.hashes,
+            options=self._options,
             max_workers=max_workers,
             progress=self._progress,
         )
@@ -131,7 +138,8 @@ class ShardWriter:
         """
         try:
             row: list[Any] = [
-                None if (value := sample[name]) is None else encode(value) for name, encode in self._encoders
+                None if (value := sample[name]) is None and self._nullable else encode(value)
+                for name, encode in self._encoders
             ]
         except (KeyError, EncodingError) as error:
             raise self._explain(sample) from error
@@ -171,6 +179,9 @@ class ShardWriter:
                 raise MissingColumnError(f"column {name!r} is missing; the batch has: {', '.join(names)}")
             try:
                 columns.append(encoding.column(batch[name]))
+                if columns[-1].null_count and not self._nullable:
+                    row = columns[-1].is_null().index(True)
+                    raise EncodingError(f"row {row}: is None, and {self._format.name!r} files hold no missing values")
             except EncodingError as error:
                 raise EncodingError(f"column {name!r} ({encoding.name}): {error}") from error
         lengths = {name: len(column) for name, column in zip(self._encodings, columns, strict=True)}
@@ -203,9 +214,9 @@ class ShardWriter:
 
     def _add(self, batch: pa.RecordBatch) -> None:
         self._check_open()
-        self._num_samples += batch.num_rows
         for shard in self._cutter.add(batch):
             self._pipeline.start(self._schema, shard)
+        self._num_samples += batch.num_rows
 
     def _check_open(self) -> None:
         if self._closed:
@@ -221,7 +232,7 @@ class ShardWriter:
                     f"column {name!r}, row {row}: is missing; the sample has: {', '.join(sample)}"
                 )
             try:
-                if sample[name] is not None:
+                if sample[name] is not None or not self._nullable:
                     encoding.encode(sample[name])
             except EncodingError as error:
                 return EncodingError(f"column {name!r} ({encoding.name}), row {row}: {error}")
@@ -235,13 +246,29 @@ class ShardWriter:
         self._encodings = encodings
         self._encoders = [(name, encoding.encode) for name, encoding in encodings.items()]
         self._schema = pa.schema([encoding.field(name) for name, encoding in encodings.items()])
-        self._cutter = ShardCutter(self._schema, self.size_limit)
+        settings = WriteSettings(compression=self.compression, hashes=sorted(self.hashes), size_limit=self.size_limit)
+        self._options.update(self._format.options_for(self._schema, settings))
+        limit = self.size_limit
+        if limit is not None:
+            limit -= self._format.file_overhead(self._schema, self._options)
+        self._cutter = ShardCutter(self._schema, limit, self._counter())
         self._rows_at_once = _FIRST_ROWS
         self._sized = [
             number
             for number, kind in enumerate(self._schema.types)
             if pa.types.is_string(kind) or pa.types.is_binary(kind)
         ]
+
+    def _counter(self) -> Callable[[pa.RecordBatch, int], IntArray] | None:
+        """Ask the format, by means of no rows, whether it takes the columns and counts the bytes of rows."""
+
+        def row_bytes(batch: pa.RecordBatch, first_row: int) -> IntArray:
+            sizes = self._format.row_bytes(batch, self._options, first_row)
+            assert sizes is not None  # it told them for no rows
+            return sizes
+
+        no_rows = pa.record_batch([encoding.to_arrow([]) for encoding in self._encodings.values()], self._schema)
+        return None if self._format.row_bytes(no_rows, self._options, 0) is None else row_bytes
 
     def finish(self) -> Index:
         """Write what is left, wait for all uploads, and put the index in its place.
@@ -264,15 +291,17 @@ class ShardWriter:
                 columns={name: encoding.name for name, encoding in self._encodings.items()},
                 compression=self.compression,
                 size_limit=self.size_limit,
+                options=self._options,
             )
-            index = Index(groups=(group,), metadata=self._metadata)
+            index, version = Index(groups=(group,), metadata=self._metadata), self._format.index_version
             if self._appends:
-                index = self._output.append_index(index)
+                text = self._output.append_index(index, version)
             else:
-                self._output.write(INDEX_NAME, index.to_json())
+                text = index.to_json(version)
+                self._output.write(INDEX_NAME, text)
         finally:
             self._close()
-        return index
+        return parse_index(text, INDEX_NAME)
 
     def _close(self) -> None:
         self._closed = True
@@ -300,6 +329,15 @@ class MDSWriter(ShardWriter):
     """Writes MDS: Arrow IPC files that any Arrow tool opens."""
 
     format_name = "mds"
+
+
+class MosaicWriter(ShardWriter):
+    """Writes what mosaicml-streaming reads: its row-wise ``.mds`` shards, and an index of version 2.
+
+    It takes mosaicml-streaming's encodings and compressions, and cuts shards where its ``MDSWriter`` does.
+    """
+
+    format_name = "mosaic"
 
 
 def writer_of(format_name: str) -> type[ShardWriter]:
