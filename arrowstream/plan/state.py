@@ -71,7 +71,7 @@ def read_state(
     if version not in (None, VERSION):
         raise StateMismatchError(f"the state is of version {version!r}; this release reads version {VERSION}")
     if strict:
-        _compare(state, plan)
+        _compare(state, plan, seen=epoch * plan["num_samples"] + sample if "worker" not in state else None)
     said = state.get("worker")
     skipped = 0
     if said is not None:
@@ -85,16 +85,31 @@ def read_state(
     return Position(epoch=max(epoch, 0), sample=sample, skipped=skipped)
 
 
-def _compare(state: Mapping[str, Any], plan: Mapping[str, Any]) -> None:
+def _compare(state: Mapping[str, Any], plan: Mapping[str, Any], seen: int | None) -> None:
+    """Refuse another order.
+
+    Args:
+        state: What ``write_state`` made.
+        plan: What the order depends on here.
+        seen: Samples of the run that were seen. The shares of a mixture may differ from there on: so a user changes
+            them at a resume. None: no one rank knows how many.
+    """
     if state.get("version") is None:
         return  # mosaicml-streaming's, which says nothing else of its order
     differences = [
         f"{name}: {state.get(name)!r} in the state, {value!r} here"
         for name, value in plan.items()
-        if state.get(name) != value
+        if (_begun(state.get(name), seen) != _begun(value, seen) if name == "mixing" else state.get(name) != value)
     ]
     if differences:
         raise StateMismatchError(
             f"the state belongs to another order ({'; '.join(differences)}); give the dataset what the state says, or "
             f"load_state_dict(state, strict=False) to go on at the same position of this dataset's order"
         )
+
+
+def _begun(schedule: Any, seen: int | None) -> Any:
+    """Leave out what a mixture's shares will be later."""
+    if seen is None or not isinstance(schedule, list):
+        return schedule
+    return [segment for segment in schedule if segment[0] < seen]
