@@ -19,7 +19,7 @@ import numpy.typing as npt
 from arrowstream.errors import StateMismatchError
 from arrowstream.plan.mixing import Mixing
 from arrowstream.plan.mosaic.weights import Weight, apply_weights
-from arrowstream.plan.order import Order, default_canonical_nodes
+from arrowstream.plan.order import MOST_CANONICAL_NODES, Order, default_canonical_nodes
 from arrowstream.plan.partition import samples_per_rank, worker_positions
 from arrowstream.plan.schedule import Schedule
 from arrowstream.plan.state import Position
@@ -28,8 +28,10 @@ from arrowstream.world import World
 IntArray = npt.NDArray[np.int64]
 
 MIXINGS = ("even",)
-#: Positions that are worked out at once, as a call of NumPy costs as much as a hundred of them; and given out at once.
-_COMPUTED, _GIVEN = 1 << 14, 1 << 12
+#: Positions of the run that are worked out at once, as NumPy's calls cost as much as thousands of them.
+_COMPUTED = 1 << 14
+#: Of which a process works out and gives out at least and at most so many of its own.
+_FEWEST_GIVEN, _MOST_GIVEN = 1 << 11, 1 << 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -45,7 +47,8 @@ class MixedPlan:
         seed: Of the shuffle; each stream draws its own from it.
         block_size: Samples that are shuffled with each other. The streams share it out by their sizes, but none gets
             less than an equal part, so that a small stream that often repeats is shuffled as well.
-        num_canonical_nodes: Of each stream; None: as its shards suggest.
+        num_canonical_nodes: Of each stream; None: as its shards suggest, but no more than its part, shared out alike.
+            So a mixture has about as few shards live as one stream.
 
     Raises:
         ValueError: The epoch has no samples, or a stream without any has a share.
@@ -83,11 +86,12 @@ class MixedPlan:
     def sample_ids(self, world: World, position: Position) -> Iterator[IntArray]:
         """Give the sample ids that one process reads, in its order."""
         start = position.sample
-        for positions in worker_positions(self.epoch_size, world, self.batch_size or 1, _COMPUTED, start=start):
+        chunk = max(_COMPUTED // (world.num_ranks * world.workers_per_rank), _FEWEST_GIVEN)
+        for positions in worker_positions(self.epoch_size, world, self.batch_size or 1, chunk, start=start):
             dealt = self._deal_anew(positions, start, world.num_ranks, position.epoch)
             ids = self.samples_at(dealt, position.epoch)
-            for first in range(0, len(ids), _GIVEN):
-                yield ids[first : first + _GIVEN]
+            for first in range(0, len(ids), _MOST_GIVEN):
+                yield ids[first : first + _MOST_GIVEN]
 
     def samples_at(self, positions: IntArray, epoch: int) -> IntArray:
         """Tell which samples stand at these positions of an epoch.
@@ -126,26 +130,33 @@ class MixedPlan:
         orders = self._orders[stream]
         order = orders.get(number)
         if order is None:
-            shards = self.samples_per_shard[stream]
-            share = max(self._sizes[stream] / self._sizes.sum(), 1 / len(self._sizes))
             order = Order(
-                shards,
+                self.samples_per_shard[stream],
                 shuffle=self.shuffle,
                 # Streams of equal shards would otherwise be permuted in step.
                 seed=int(np.random.SeedSequence((self.seed, stream)).generate_state(1, np.uint64)[0]),
                 epoch=number,
-                block_size=int(self.block_size * share),
-                canonical_nodes=self.num_canonical_nodes,
+                block_size=int(self.block_size * self._part(stream)),
+                canonical_nodes=self._canonical_nodes(stream),
             )
             if len(orders) == 2:
                 del orders[next(iter(orders))]
             orders[number] = order
         return order
 
+    def _part(self, stream: int) -> float:
+        """Give a stream's part of what the streams share out, whatever the shares of the mixture are by then."""
+        return max(int(self._sizes[stream]) / int(self._sizes.sum()), 1 / len(self._sizes))
+
+    def _canonical_nodes(self, stream: int) -> int:
+        if self.num_canonical_nodes is not None or not self.shuffle:
+            return self.num_canonical_nodes or 1
+        most = max(int(MOST_CANONICAL_NODES * self._part(stream)), 1)
+        return min(default_canonical_nodes(len(self.samples_per_shard[stream])), 1 << (most.bit_length() - 1))
+
     def settings(self, world: World) -> dict[str, Any]:
         """Say what the order depends on; the job is not part of it."""
         del world
-        chosen = [default_canonical_nodes(len(shards)) if self.shuffle else 1 for shards in self.samples_per_shard]
         return {
             "num_samples": self.epoch_size,
             "mixing": self.schedule.to_json(),
@@ -154,7 +165,7 @@ class MixedPlan:
             "shuffle_algo": None,
             "shuffle_seed": self.seed,
             "shuffle_block_size": self.block_size,
-            "num_canonical_nodes": self.num_canonical_nodes or chosen,
+            "num_canonical_nodes": [self._canonical_nodes(stream) for stream in range(len(self._sizes))],
         }
 
     def adopt(self, state: Mapping[str, Any]) -> Self:

@@ -1,4 +1,4 @@
-"""The shares of a mixture: numbers as a user gives them, whole numbers as a plan keeps them, so that its sums are exact."""
+"""The shares of a mixture: as a user gives them, and in whole numbers, so that a plan computes with them exactly."""
 
 import math
 from collections.abc import Sequence

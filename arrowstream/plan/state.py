@@ -71,7 +71,7 @@ def read_state(
     if version not in (None, VERSION):
         raise StateMismatchError(f"the state is of version {version!r}; this release reads version {VERSION}")
     if strict:
-        _compare(state, plan, seen=epoch * plan["num_samples"] + sample if "worker" not in state else None)
+        _compare(state, plan)
     said = state.get("worker")
     skipped = 0
     if said is not None:
@@ -85,21 +85,13 @@ def read_state(
     return Position(epoch=max(epoch, 0), sample=sample, skipped=skipped)
 
 
-def _compare(state: Mapping[str, Any], plan: Mapping[str, Any], seen: int | None) -> None:
-    """Refuse another order.
-
-    Args:
-        state: What ``write_state`` made.
-        plan: What the order depends on here.
-        seen: Samples of the run that were seen. The shares of a mixture may differ from there on: so a user changes
-            them at a resume. None: no one rank knows how many.
-    """
+def _compare(state: Mapping[str, Any], plan: Mapping[str, Any]) -> None:
     if state.get("version") is None:
         return  # mosaicml-streaming's, which says nothing else of its order
     differences = [
         f"{name}: {state.get(name)!r} in the state, {value!r} here"
         for name, value in plan.items()
-        if (_begun(state.get(name), seen) != _begun(value, seen) if name == "mixing" else state.get(name) != value)
+        if state.get(name) != value and not (name == "mixing" and _agree_so_far(state, value))
     ]
     if differences:
         raise StateMismatchError(
@@ -108,8 +100,10 @@ def _compare(state: Mapping[str, Any], plan: Mapping[str, Any], seen: int | None
         )
 
 
-def _begun(schedule: Any, seen: int | None) -> Any:
-    """Leave out what a mixture's shares will be later."""
-    if seen is None or not isinstance(schedule, list):
-        return schedule
-    return [segment for segment in schedule if segment[0] < seen]
+def _agree_so_far(state: Mapping[str, Any], schedule: Any) -> bool:
+    """Tell whether a mixture's shares differ only after the state's position: so a user changes them at a resume."""
+    said = state.get("mixing")
+    if not isinstance(said, list) or not isinstance(schedule, list) or "worker" in state:
+        return False  # a worker does not know how far the others were
+    seen = state["epoch"] * state["num_samples"] + state["sample_in_epoch"]
+    return [each for each in said if each[0] < seen] == [each for each in schedule if each[0] < seen]
