@@ -70,7 +70,7 @@ class MixedPlan:
     def __post_init__(self) -> None:
         sizes = np.array([int(shards.sum()) for shards in self.samples_per_shard], np.int64)
         if self.epoch_size < 1:
-            raise ValueError(f"an epoch would have no samples (epoch_size is {self.epoch_size})")
+            raise ValueError("an epoch would have no samples")
         for start, weights in zip(self.schedule.starts, self.schedule.weights, strict=True):
             for stream in np.flatnonzero((sizes == 0) & (np.array(weights) > 0)).tolist():
                 raise ValueError(f"stream {stream} has no samples, but a share from position {start} on: {weights}")
@@ -204,6 +204,8 @@ def mix_evenly(
     sizes = np.array([int(shards.sum()) for shards in samples_per_shard], np.int64)
     if schedule is None:
         mixture = apply_weights(weights, sizes, epoch_size, seed)
+        if not mixture.epoch_size:
+            raise ValueError("an epoch would have no samples")
         schedule, epoch_size = Schedule.constant(mixture.choose.tolist()), mixture.epoch_size
     return MixedPlan(
         samples_per_shard=samples_per_shard,
