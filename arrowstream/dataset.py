@@ -15,6 +15,8 @@ from arrowstream.decode import Sample
 from arrowstream.epochs import EpochCounter
 from arrowstream.locate import resolve_ids
 from arrowstream.plan.epoch_plan import EpochPlan, LaidOutPlan, choose_plan
+from arrowstream.plan.mixed_plan import check_mixing
+from arrowstream.plan.schedule import Schedule
 from arrowstream.plan.state import Position, read_state, write_state
 from arrowstream.prefetch import Prefetcher
 from arrowstream.reader import Reader
@@ -59,6 +61,12 @@ class StreamingDataset:
             memory of their size.
         batching_method: ``random``, ``stratified``, ``per_stream`` or ``device_per_stream``.
         replication: Consecutive ranks that read the same samples.
+        mixing: ``even``: an order of arrowstream's own for weighted streams, computed position by position, that keeps
+            the streams' shares to within one sample at every point; it goes with neither ``shuffle_algo`` nor
+            ``batching_method``. None: weighted streams follow mosaicml-streaming.
+        mixing_schedule: Shares that change: pairs of a position and the proportions of all streams from there on, as in
+            ``[(0, [3, 1]), (100_000, [1, 1])]``. Positions count the samples of all ranks and all epochs. It implies
+            ``mixing="even"``, and takes the place of the streams' weights.
         allow_unsafe_types: Whether ``pkl`` columns are read, which run code that came with the data.
         storage_options: Passed to fsspec's file system as they are.
 
@@ -89,6 +97,8 @@ class StreamingDataset:
         shuffle_algo: str | None = None,
         batching_method: str = "random",
         replication: int | None = None,
+        mixing: str | None = None,
+        mixing_schedule: Sequence[tuple[int, Sequence[float]]] | None = None,
         allow_unsafe_types: bool = False,
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
@@ -114,6 +124,12 @@ class StreamingDataset:
         self.shuffle_algo = shuffle_algo
         self.batching_method = batching_method
         self.replication = replication
+        self.mixing = mixing
+        self.mixing_schedule: Schedule | None = None
+        if mixing_schedule is not None:
+            self.mixing = "even" if mixing is None else mixing
+            self.mixing_schedule = Schedule.parse(mixing_schedule, len(self.streams))
+        self._check_mixing()
         self.allow_unsafe_types = allow_unsafe_types
         self._epochs = EpochCounter()
         self._reader: Reader | None = None
@@ -318,9 +334,25 @@ class StreamingDataset:
                 seed=self.shuffle_seed,
                 batching_method=self.batching_method,
                 replication=self.replication,
+                mixing=self.mixing,
+                mixing_schedule=self.mixing_schedule,
             )
             self._plan = plan.adopt(self._adopted) if self._adopted else plan
         return self._plan
+
+    def _check_mixing(self) -> None:
+        if self.mixing is not None:
+            check_mixing(
+                self.mixing,
+                [stream.weight for stream in self.streams],
+                self.mixing_schedule,
+                shuffle_algo=(self.shuffle_algo, None),
+                batching_method=(self.batching_method, "random"),
+                sampling_method=(self.sampling_method, "balanced"),
+                sampling_granularity=(self.sampling_granularity, 1),
+                partition_algo=(self.partition_algo, "relaxed"),
+                replication=(self.replication, None),
+            )
 
     # Checkpoints -----------------------------------------------------------------------------------------------------
 

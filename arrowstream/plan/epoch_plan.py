@@ -8,10 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from arrowstream.errors import StateMismatchError
+from arrowstream.plan.mixed_plan import mix_evenly
 from arrowstream.plan.mosaic.plan import MosaicPlan
 from arrowstream.plan.mosaic.weights import Weight
 from arrowstream.plan.order import DEFAULT_BLOCK_SIZE, Order, default_canonical_nodes
 from arrowstream.plan.partition import samples_per_rank, worker_positions
+from arrowstream.plan.schedule import Schedule
 from arrowstream.plan.state import Position
 from arrowstream.world import World
 
@@ -94,6 +96,7 @@ class WindowedPlan:
         chosen = default_canonical_nodes(len(self.samples_per_shard)) if self.shuffle else 1
         return {
             "num_samples": self.epoch_size,
+            "mixing": None,
             "shuffle": self.shuffle,
             "shuffle_algo": None,
             "shuffle_seed": self.seed,
@@ -174,6 +177,8 @@ def choose_plan(
     epoch_size: int | None,
     batching_method: str,
     replication: int | None,
+    mixing: str | None = None,
+    mixing_schedule: Schedule | None = None,
     **mosaic: Any,
 ) -> EpochPlan:
     """Give arrowstream's own order where it can be had, and mosaicml-streaming's where that is asked for.
@@ -190,11 +195,25 @@ def choose_plan(
         epoch_size: Samples of an epoch; None: what the weights come to.
         batching_method: What batches are made of.
         replication: Consecutive ranks that read the same samples.
+        mixing: ``even`` for arrowstream's own order of a mixture; it has been checked against all else.
+        mixing_schedule: Shares of the streams from each position of the run on.
         mosaic: What only mosaicml-streaming's order takes.
 
     Raises:
         ValueError: A value is out of range or unknown, or a batch size is missing.
     """
+    if mixing is not None:
+        return mix_evenly(
+            samples_per_shard,
+            weights,
+            schedule=mixing_schedule,
+            epoch_size=epoch_size,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=seed,
+            block_size=shuffle_block_size or DEFAULT_BLOCK_SIZE,
+            num_canonical_nodes=num_canonical_nodes,
+        )
     mixes = epoch_size is not None or any(weight != Weight() for weight in weights)
     if shuffle_algo is None and not mixes and batching_method == "random" and not replication:
         return WindowedPlan(

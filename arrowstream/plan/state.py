@@ -91,10 +91,19 @@ def _compare(state: Mapping[str, Any], plan: Mapping[str, Any]) -> None:
     differences = [
         f"{name}: {state.get(name)!r} in the state, {value!r} here"
         for name, value in plan.items()
-        if state.get(name) != value
+        if state.get(name) != value and not (name == "mixing" and _agree_so_far(state, value))
     ]
     if differences:
         raise StateMismatchError(
             f"the state belongs to another order ({'; '.join(differences)}); give the dataset what the state says, or "
             f"load_state_dict(state, strict=False) to go on at the same position of this dataset's order"
         )
+
+
+def _agree_so_far(state: Mapping[str, Any], schedule: Any) -> bool:
+    """Tell whether a mixture's shares differ only after the state's position: so a user changes them at a resume."""
+    said = state.get("mixing")
+    if not isinstance(said, list) or not isinstance(schedule, list) or "worker" in state:
+        return False  # a worker does not know how far the others were
+    seen = state["epoch"] * state["num_samples"] + state["sample_in_epoch"]
+    return [each for each in said if each[0] < seen] == [each for each in schedule if each[0] < seen]
