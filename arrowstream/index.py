@@ -122,11 +122,13 @@ class Index:
         groups: Runs of like shards.
         metadata: What the writer's user wanted to be remembered; any JSON.
         fingerprint: Hash of the JSON text that it was read from.
+        version: Of the JSON text that it was read from.
     """
 
     groups: tuple[ShardGroup, ...]
     metadata: Mapping[str, Any] = field(default_factory=dict)
     fingerprint: str = ""
+    version: int = VERSION
 
     @cached_property
     def samples_per_shard(self) -> IntArray:
@@ -222,7 +224,7 @@ def parse_index(text: bytes, source: str) -> Index:
     metadata = tree.get("metadata", {})
     if not isinstance(metadata, dict):
         raise IndexFormatError(f"{source}: metadata is {type(metadata).__name__}, expected an object")
-    return Index(groups=groups, metadata=metadata, fingerprint=xxhash.xxh3_128_hexdigest(text))
+    return Index(groups=groups, metadata=metadata, fingerprint=xxhash.xxh3_128_hexdigest(text), version=version)
 
 
 def _parse_group(group: Any, source: str) -> ShardGroup:

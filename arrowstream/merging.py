@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any, overload
 
 from arrowstream.errors import IndexFormatError, RemoteNotFoundError
-from arrowstream.index import INDEX_NAME, PRIVATE_FOLDER, Index, ShardGroup, parse_index
+from arrowstream.index import INDEX_NAME, PRIVATE_FOLDER, VERSION, Index, ShardGroup, parse_index
 from arrowstream.progress import Progress
 from arrowstream.storage import Storage
 
@@ -86,7 +86,9 @@ def merge_index(
             progress.advance(1)
             indexes.append((key, index))
     merged = merged_index(indexes if parts else _outermost(indexes))
-    text = merged.to_json()
+    # What mosaicml-streaming wrote, it can still read afterwards.
+    versions = {index.version for _, index in indexes}
+    text = merged.to_json(versions.pop() if len(versions) == 1 else VERSION)
     parse_index(text, root.url_of(INDEX_NAME))  # two parts may claim one shard
     root.write(INDEX_NAME, text)
     if local is not None and keep_local:

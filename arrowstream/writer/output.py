@@ -104,14 +104,14 @@ class Output:
     def append_index(self, added: Index, version: int) -> bytes:
         """Put the shards of an index behind those that are there already, and write the whole.
 
+        Writers of one machine may do so at the same time; those of several machines must not, for no store has a lock.
+
         Args:
             added: What the writer wrote.
             version: Of the JSON.
 
         Returns:
             The whole index as it was written.
-
-        Writers of one machine may do so at the same time; those of several machines must not, for no store has a lock.
 
         Raises:
             IndexFormatError: The index that is there is damaged.

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from arrowstream import LocalDataset, StreamingDataset, merge_index, write_dataframe
+from arrowstream import LocalDataset, MosaicWriter, StreamingDataset, merge_index, write_dataframe
 from arrowstream.errors import ArrowStreamError, IndexFormatError, RemoteNotFoundError
 from tests.reading.datasets import assert_holds, assert_is_sample, write_samples
 from tests.servers import S3Server
@@ -127,3 +127,17 @@ def test_a_local_dataset_goes_through_a_shuffling_loader(tmp_path: Path) -> None
     assert isinstance(dataset, Dataset)
     loader = DataLoader(dataset, batch_size=8, shuffle=True, num_workers=2)
     assert sorted(int(i) for batch in loader for i in batch["id"]) == list(range(64))
+
+
+def test_what_mosaic_can_read_it_can_read_afterwards(tmp_path: Path) -> None:
+    for part in range(2):
+        with MosaicWriter(out=tmp_path / str(part), columns={"id": "int"}) as writer:
+            writer.write({"id": part})
+    merge_index(tmp_path)
+    tree = json.loads((tmp_path / "index.json").read_bytes())
+    assert tree["version"] == 2
+    assert [shard["raw_data"]["basename"] for shard in tree["shards"]] == ["0/shard.00000.mds", "1/shard.00000.mds"]
+    assert [sample["id"] for sample in LocalDataset(tmp_path)[:]] == [0, 1]
+    write_samples(tmp_path / "2", 1)
+    merge_index(tmp_path)
+    assert [sample["id"] for sample in LocalDataset(tmp_path)[:]] == [0, 1, 0]
