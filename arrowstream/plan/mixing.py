@@ -89,6 +89,30 @@ class EvenMixing:
         counts[self._streams] = cycle * self._weights + low + in_leaf
         return counts
 
+    def positions_of(self, stream: int, counts: IntArray) -> IntArray:
+        """Tell where the samples of a stream stand; the inverse of :meth:`locate`.
+
+        Args:
+            stream: One that has a share.
+            counts: Positions within the stream, not negative, int64 of shape (n,).
+
+        Returns:
+            Positions, int64 of shape (n,).
+        """
+        column = int(np.searchsorted(self._streams, stream))
+        cycles, within = np.divmod(counts, self._weights[column])  # (n,) each
+        leaves = np.zeros_like(counts)
+        low, high = np.zeros_like(self._weights)[None], self._weights[None]  # (n or 1, S)
+        for level in range(self._depth, 0, -1):
+            middle = self._middle(level, leaves, low, high)
+            right = middle[:, column] <= within
+            leaves = 2 * leaves + right
+            low, high = np.where(right[:, None], middle, low), np.where(right[:, None], high, middle)
+        wanted, leaf_of = np.unique(leaves, return_inverse=True)
+        streams, before = self._fill(wanted)
+        offsets = ((streams[leaf_of] == column) & (before[leaf_of] == within[:, None])).argmax(axis=1)
+        return np.asarray(cycles * self.period + (leaves << self._leaf_bits) + offsets)
+
     # Between two states ----------------------------------------------------------------------------------------------
 
     def _find_ends(self, level: int, node: int) -> tuple[IntArray, IntArray]:
@@ -236,6 +260,31 @@ class Mixing:
             found, within = self._segments[segment].locate(positions[own] - self._starts[segment])
             streams[own], counts[own] = found, within + self._counts_before(segment)[found]
         return streams, counts
+
+    def counts_before(self, position: int) -> IntArray:
+        """Count the samples of each stream before a position of the run, int64 of shape (streams,)."""
+        segment = int(np.searchsorted(self._starts, position, side="right")) - 1
+        within = position - int(self._starts[segment])
+        return self._counts_before(segment) + self._segments[segment].counts_before(within)
+
+    def positions_of(self, stream: int, counts: IntArray) -> IntArray:
+        """Tell where the samples of a stream stand in the run.
+
+        Args:
+            stream: Its number.
+            counts: Positions within the stream that the run reaches, int64 of shape (n,).
+
+        Returns:
+            Positions, int64 of shape (n,).
+        """
+        before = np.array([self._counts_before(segment)[stream] for segment in range(len(self._segments))])
+        segments = np.searchsorted(before, counts, side="right") - 1  # (n,), the last that has not gone past it
+        positions = np.empty_like(counts)
+        for segment in np.unique(segments).tolist():
+            own = segments == segment
+            within = self._segments[segment].positions_of(stream, counts[own] - before[segment])
+            positions[own] = self._starts[segment] + within
+        return positions
 
     def _counts_before(self, segment: int) -> IntArray:
         while len(self._before) <= segment:

@@ -215,11 +215,11 @@ THIRDS = [2, 1, 1, 1]
 
 
 def test_shares_may_change_after_the_position_of_a_state() -> None:
-    state = state_of(mix(schedule=[(0, [1, 1, 1, 1]), (150, THIRDS), (400, [1, 0, 0, 0])], epoch_size=100), 2, 50)
+    state = state_of(mix(schedule=[(0, [1, 1, 1, 1]), (150, THIRDS), (250, [1, 0, 0, 0])], epoch_size=100), 2, 50)
     for accepted in (
         [(0, [0.5, 0.5, 0.5, 0.5]), (150, THIRDS)],
         [(0, [1, 1, 1, 1]), (150, THIRDS), (250, [9, 9, 1, 1])],
-        [(0, [1, 1, 1, 1]), (150, THIRDS), (400, [1, 0, 0, 0]), (500, THIRDS)],
+        [(0, [1, 1, 1, 1]), (150, THIRDS), (250, [1, 0, 0, 0]), (500, THIRDS)],
     ):
         plan = mix(schedule=accepted, epoch_size=100)
         position = read_state(state, plan.adopt(state).settings(World()), strict=True)

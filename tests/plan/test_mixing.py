@@ -40,7 +40,7 @@ def assert_shares_are_kept(weights: list[int], start: int, stop: int) -> None:
             assert prefix * weight // total <= count <= -(-prefix * weight // total)
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(weights=WEIGHTS, stop=st.integers(1, 300))
 @example(weights=[999_999_999, 1], stop=300)
 @example(weights=[10**9 - 19, *[1] * 19], stop=300)
@@ -48,7 +48,7 @@ def test_every_prefix_keeps_the_shares_to_within_a_sample(weights: list[int], st
     assert_shares_are_kept(weights, 0, stop)
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(weights=WEIGHTS, place=st.floats(0, 1), cycle=st.integers(0, 3))
 def test_so_does_every_prefix_that_ends_in_the_middle_of_a_run(weights: list[int], place: float, cycle: int) -> None:
     start = int((cycle + place) * sum(weights))
@@ -85,6 +85,16 @@ def test_a_position_means_the_same_in_whatever_company_it_is_asked_for(
         alone = EvenMixing(np.array(weights, np.int64)).locate(np.array([position]))
         assert (stream, count) == (int(alone[0][0]), int(alone[1][0]))
         assert mixing.counts_before(position)[stream] == count
+
+
+@given(weights=WEIGHTS, start=st.integers(0, 1 << 50))
+def test_a_sample_of_a_stream_is_found_where_it_stands(weights: list[int], start: int) -> None:
+    mixing = EvenMixing(np.array(weights, np.int64))
+    positions = np.arange(start, start + 40)
+    streams, counts = mixing.locate(positions)
+    for stream in set(streams.tolist()):
+        own = streams == stream
+        assert mixing.positions_of(stream, counts[own]).tolist() == positions[own].tolist()
 
 
 def earliest_deadline_first(weights: list[int], stop: int) -> list[list[int]]:
@@ -152,10 +162,14 @@ def test_when_shares_change_every_stream_goes_on_where_it_stood(segments: list[t
     starts = np.cumsum([0, *lengths])
     num_streams = len(segments[0][1])
     schedule = Schedule.parse([(int(s), w) for s, (_, w) in zip(starts, segments, strict=False)], num_streams)
-    streams, counts = Mixing(schedule).locate(np.arange(sum(lengths)))
+    mixing = Mixing(schedule)
+    streams, counts = mixing.locate(np.arange(sum(lengths)))
     for stream in range(num_streams):
-        own = counts[streams == stream].tolist()
-        assert own == list(range(len(own)))
+        own = counts[streams == stream]
+        assert own.tolist() == list(range(len(own)))
+        assert mixing.positions_of(stream, own).tolist() == np.flatnonzero(streams == stream).tolist()
+        for position in (0, sum(lengths) // 2, sum(lengths)):
+            assert mixing.counts_before(position)[stream] == np.count_nonzero(streams[:position] == stream)
     for (start, stop), (_, weights) in zip(pairwise(starts.tolist()), segments, strict=True):
         for length in range(1, stop - start + 1):
             for stream, weight in enumerate(weights):
