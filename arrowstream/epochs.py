@@ -13,7 +13,7 @@ import os
 import struct
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing import reduction
 from typing import Any
 
@@ -22,7 +22,12 @@ from arrowstream.per_process import PerProcess
 _COUNTER = struct.Struct("<qqqq")  # the next epoch and its first sample, the epoch begun last and its first sample
 _CLAIM = struct.Struct("<qqqqq")
 _NUM_CLAIMS = 16
-_SIZE = _COUNTER.size + _NUM_CLAIMS * _CLAIM.size
+_COUNT = struct.Struct("<q")
+_SKIP = struct.Struct("<qqq")
+_NUM_SKIPS = 128
+_SKIPS = _COUNTER.size + _NUM_CLAIMS * _CLAIM.size  # how many there are, then those
+_FIRST_SKIP = _SKIPS + _COUNT.size
+_SIZE = _FIRST_SKIP + _NUM_SKIPS * _SKIP.size
 
 
 class EpochCounter:
@@ -32,11 +37,12 @@ class EpochCounter:
     show the same token get the same epoch. The last few tokens are remembered.
     """
 
-    def __init__(self, next_epoch: int = 0, next_sample: int = 0) -> None:
+    def __init__(self, next_epoch: int = 0, next_sample: int = 0, skipped: Sequence[tuple[int, int, int]] = ()) -> None:
         with tempfile.TemporaryFile(prefix="arrowstream-") as file:
             file.truncate(_SIZE)
             self._map(os.dup(file.fileno()))
         _COUNTER.pack_into(self._shared, 0, next_epoch, next_sample, -1, 0)
+        self.skipped = tuple(skipped)
 
     def _map(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -77,6 +83,25 @@ class EpochCounter:
             _, _, epoch, sample = _COUNTER.unpack_from(self._shared, 0)
             return (int(epoch), int(sample)) if epoch >= 0 else None
 
+    @property
+    def skipped(self) -> tuple[tuple[int, int, int], ...]:
+        """Positions that are not read: epoch, first, and the one behind the last.
+
+        They lie here because workers that persist would not hear of them otherwise.
+        """
+        with self._locked():
+            (count,) = _COUNT.unpack_from(self._shared, _SKIPS)
+            return tuple(_SKIP.iter_unpack(self._shared[_FIRST_SKIP : _FIRST_SKIP + count * _SKIP.size]))
+
+    @skipped.setter
+    def skipped(self, skipped: tuple[tuple[int, int, int], ...]) -> None:
+        if len(skipped) > _NUM_SKIPS:
+            raise ValueError(f"{len(skipped)} runs of positions are to be skipped; at most {_NUM_SKIPS} can be kept")
+        with self._locked():
+            _COUNT.pack_into(self._shared, _SKIPS, len(skipped))
+            for number, skip in enumerate(skipped):
+                _SKIP.pack_into(self._shared, _FIRST_SKIP + number * _SKIP.size, *skip)
+
     def claim(self, token: tuple[int, int] | None = None, sharers: int = 1) -> tuple[int, int]:
         """Begin an epoch.
 
@@ -107,10 +132,10 @@ class EpochCounter:
         # While a process is being spawned its file descriptors can be handed over; any other pickle gets the value.
         if multiprocessing.context.get_spawning_popen() is not None:
             return {"descriptor": reduction.DupFd(self._descriptor)}
-        return {"upcoming": self.upcoming}
+        return {"upcoming": self.upcoming, "skipped": self.skipped}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "descriptor" in state:
             self._map(state["descriptor"].detach())
         else:
-            self.__init__(*state["upcoming"])  # type: ignore[misc]
+            self.__init__(*state["upcoming"], state["skipped"])  # type: ignore[misc]

@@ -41,6 +41,8 @@ class Reader:
         self.samples_per_shard: IntArray = np.concatenate([index.samples_per_shard for index in indexes])
         self._first_shards: list[int] = np.cumsum([0, *(index.num_shards for index in indexes[:-1])]).tolist()
         self.samples_per_stream_shard: list[IntArray] = [index.samples_per_shard for index in indexes]
+        self.raw_bytes: IntArray = np.concatenate([index.raw_bytes for index in indexes])
+        self.rows_per_batch: IntArray = np.concatenate([index.rows_per_batch for index in indexes])
         self._locator = Locator(self.samples_per_shard)
         self.num_samples = self._locator.num_samples
         # Id of the first sample of each shard: for one id, bisect on a list is 20 times faster than on an array.
