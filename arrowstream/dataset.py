@@ -335,25 +335,25 @@ class StreamingDataset:
         if self._plan is None:
             reader = self._reader or self._load()
             weights = [stream.weight for stream in self.streams]
-            shards = (reader.samples_per_stream_shard, reader.rows_per_batch, reader.raw_bytes)
-            plan = choose_plan(self, weights, *shards)
+            plan = choose_plan(self, weights, reader.samples_per_stream_shard, reader.shards)
             self._plan = plan.adopt(self._adopted) if self._adopted else plan
         return self._plan
 
     def _current_plan(self) -> EpochPlan:
         return self._make_plan().skipping(self._epochs.skipped)
 
-    def plan(self, epoch: int | None = None) -> PlanView:
+    def plan(self, epoch: int | None = None, *, world: World | None = None) -> PlanView:
         """Give the order of an epoch, to be asked which samples it has where.
 
         Args:
             epoch: From 0; None: the one that comes next.
+            world: The job that reads it; None: the one that this process belongs to.
 
         Raises:
             ValueError: The epoch is negative, or the order does not go with the job.
         """
         epoch = self.next_epoch if epoch is None else epoch
-        return PlanView(self._current_plan(), self._world(), epoch, self.batch_size)
+        return PlanView(self._current_plan(), world or self._world(), epoch, self.batch_size)
 
     def skip_steps(self, start: int, stop: int, *, epoch: int | None = None) -> None:
         """Leave out steps of an epoch that has not begun, or goes on after a resume: their samples are not read.

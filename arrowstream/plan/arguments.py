@@ -67,8 +67,7 @@ def choose_plan(
     told: OrderArguments,
     weights: Sequence[Weight],
     samples_per_shard: Sequence[IntArray],
-    rows_per_batch: IntArray,
-    num_bytes: IntArray,
+    shards: Shards,
 ) -> EpochPlan:
     """Give arrowstream's own order where it can be had, and mosaicml-streaming's where that is asked for.
 
@@ -76,18 +75,14 @@ def choose_plan(
         told: What the dataset was told.
         weights: Of each stream.
         samples_per_shard: Of each stream, int64 of shape (shards of the stream,).
-        rows_per_batch: Of the shards of all streams, int64 of shape (shards,); 0 where unknown.
-        num_bytes: Of the shards of all streams, int64 of shape (shards,).
+        shards: Of all streams.
 
     Raises:
         ValueError: A value is out of range or unknown, arguments contradict each other, or a batch size is missing.
     """
     mixes = told.epoch_size is not None or any(weight != Weight() for weight in weights)
     if told.shuffle_algo is None and not mixes and told.batching_method == "random":
-        return _windowed(
-            told,
-            Shards(num_samples=np.concatenate(samples_per_shard), rows_per_batch=rows_per_batch, num_bytes=num_bytes),
-        )
+        return _windowed(told, shards)
     for name, default in {"tail": "repeat", "shuffle_unit": None, "shuffle_budget": None}.items():
         if getattr(told, name) != default:
             raise ValueError(

@@ -104,7 +104,7 @@ class Order:
         first_ids = (np.cumsum(samples_per_shard) - samples_per_shard)[shards]
         lengths = samples_per_shard[shards]
         if rows_per_unit is not None:
-            first_ids, lengths = _cut_into_units(first_ids, lengths, rows_per_unit[shards])
+            first_ids, lengths = cut_into_units(first_ids, lengths, rows_per_unit[shards])
         starts = np.cumsum(lengths) - lengths  # (units,)
         holding = lengths > 0  # empty shards have no place
         starts, first_ids = starts[holding], first_ids[holding]
@@ -185,7 +185,7 @@ class Order:
         return permuted
 
 
-def _cut_into_units(first_ids: IntArray, lengths: IntArray, rows_per_unit: IntArray) -> tuple[IntArray, IntArray]:
+def cut_into_units(first_ids: IntArray, lengths: IntArray, rows_per_unit: IntArray) -> tuple[IntArray, IntArray]:
     """Cut shards into units: first ids and lengths of the shards, (shards,), become those of the units, (units,)."""
     counts = units_per_shard(lengths, rows_per_unit)
     within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)  # number in its shard

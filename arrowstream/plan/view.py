@@ -1,6 +1,7 @@
 """One epoch of a dataset's order, to be asked what it holds."""
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +60,11 @@ class PlanView:
         self._require_batch_size()
         rank_samples = self._plan.rank_samples(self._world, Position(epoch=self.epoch, sample=0))
         return -(-rank_samples // (self._batch_size or 1))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the order depends on, by name; a checkpoint holds the same."""
+        return self._plan.settings(self._world)
 
     @property
     def samples_per_step(self) -> int:

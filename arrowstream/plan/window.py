@@ -94,8 +94,7 @@ def choose_window(
     Raises:
         ValueError: The record batches are not known, or the budget is too small.
     """
-    known = bool((shards.rows_per_batch > 0).any())
-    if unit == "record_batch" and not known and len(shards.num_samples):
+    if unit == "record_batch" and not (shards.rows_per_batch > 0).any() and len(shards.num_samples):
         raise ValueError(
             "shuffle_unit is 'record_batch', but the index does not say how many rows the record batches of its shards "
             "have; use shuffle_unit='shard', or write the dataset anew"
@@ -104,7 +103,8 @@ def choose_window(
         few = budget is not None and budget < min(
             _FEWEST_LIVE_SHARDS * shards.unit_bytes("shard"), 2 * float(shards.num_bytes.sum())
         )
-        unit = "record_batch" if few and known else "shard"
+        finer = shards.unit_bytes("record_batch") < shards.unit_bytes("shard")
+        unit = "record_batch" if few and finer else "shard"
     if canonical_nodes is None:
         num_units = len(shards.num_samples)
         if unit == "record_batch":
@@ -123,9 +123,9 @@ def choose_window(
 def _mixed_within(shards: Shards, unit: ShuffleUnit, budget: int, canonical_nodes: int) -> int:
     ends = 2 * canonical_nodes * shards.unit_bytes(unit)
     if budget < 2 * ends:
-        one = "shard" if unit == "shard" else "record batch"
+        units = "shards" if unit == "shard" else "record batches"
         raise ValueError(
-            f"shuffle_budget is {format_bytes(budget)}; with {one}s of {format_bytes(shards.unit_bytes(unit))} and "
+            f"shuffle_budget is {format_bytes(budget)}; with {units} of {format_bytes(shards.unit_bytes(unit))} and "
             f"{canonical_nodes} canonical nodes it has to be {format_bytes(2 * ends)} or more"
             + ("; record batches as the shuffle_unit need less" if unit == "shard" else "")
         )
