@@ -139,7 +139,7 @@ class StreamingDataset:
         self.world_size = world_size
         check_arguments(self)
         self.allow_unsafe_types = allow_unsafe_types
-        self._epochs = EpochCounter()
+        self._counter = EpochCounter()
         self._reader: Reader | None = None
         self._plan: EpochPlan | None = None
         self._adopted: dict[str, Any] = {}  # the state that was loaded: it decides what a plan leaves open
@@ -451,6 +451,12 @@ class StreamingDataset:
         """Tell which rank of how many this is; the class for torch knows of process groups too."""
         return World.from_environment()
 
+    @property
+    def _epochs(self) -> EpochCounter:
+        if self._worker() is None:
+            self._counter.part()
+        return self._counter
+
     def _worker(self) -> tuple[int, int] | None:
         """Give the number of this worker process of a loader and how many there are; None elsewhere."""
         return None
@@ -460,6 +466,7 @@ class StreamingDataset:
         return None
 
     def __getstate__(self) -> dict[str, Any]:
+        self._epochs  # noqa: B018  # a rank that was handed the dataset parts with whoever did, before its workers begin
         return {**self.__dict__, "_reader": None, "_plan": None, "_cursor": None}
 
     def _load(self) -> Reader:

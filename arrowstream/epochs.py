@@ -3,6 +3,9 @@
 A loader without persistent workers gives every epoch to new copies of the dataset, made by fork or by pickling; none of
 them lives long enough to count. So the count lies in an unnamed file that the copies inherit: nothing has a name on the
 host, nothing is left behind by a process that dies.
+
+A dataset may also be handed to the ranks of a job when they are started. Those count each for themselves: a counter is
+shared by the process that made it, or parted with it, and the workers of that process's loaders.
 """
 
 import contextlib
@@ -13,6 +16,7 @@ import os
 import struct
 import tempfile
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from multiprocessing import reduction
 from typing import Any
@@ -41,11 +45,14 @@ class EpochCounter:
         with tempfile.TemporaryFile(prefix="arrowstream-") as file:
             file.truncate(_SIZE)
             self._map(os.dup(file.fileno()))
+        self._owner = os.getpid()
         _COUNTER.pack_into(self._shared, 0, next_epoch, next_sample, -1, 0)
         self.skipped = tuple(skipped)
 
     def _map(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._in_worker = False
+        _living.add(self)
         self._shared = mmap.mmap(descriptor, _SIZE)
         self._thread_lock = PerProcess(threading.Lock)
 
@@ -53,6 +60,17 @@ class EpochCounter:
         descriptor = self.__dict__.pop("_descriptor", None)
         if descriptor is not None:
             os.close(descriptor)
+
+    def part(self) -> None:
+        """Count for this process and its workers alone from now on, if another process made the counter.
+
+        It is for those who know that this process is no worker; a process that forks is none either.
+        """
+        if self._owner == os.getpid() or self._in_worker:
+            return
+        upcoming, skipped = self.upcoming, self.skipped
+        os.close(self._descriptor)
+        self.__init__(*upcoming, skipped)  # type: ignore[misc]
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -112,6 +130,7 @@ class EpochCounter:
         Returns:
             The epoch's number, from 0, and the sample that it begins with: not 0 where it goes on after a resume.
         """
+        self._in_worker = token is not None
         with self._locked():
             if token is not None:
                 for slot in range(_NUM_CLAIMS):
@@ -131,11 +150,24 @@ class EpochCounter:
     def __getstate__(self) -> dict[str, Any]:
         # While a process is being spawned its file descriptors can be handed over; any other pickle gets the value.
         if multiprocessing.context.get_spawning_popen() is not None:
-            return {"descriptor": reduction.DupFd(self._descriptor)}
+            return {"descriptor": reduction.DupFd(self._descriptor), "owner": self._owner}
         return {"upcoming": self.upcoming, "skipped": self.skipped}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "descriptor" in state:
             self._map(state["descriptor"].detach())
+            self._owner = state["owner"]
         else:
             self.__init__(*state["upcoming"], state["skipped"])  # type: ignore[misc]
+
+
+_living: "weakref.WeakSet[EpochCounter]" = weakref.WeakSet()
+
+
+def _part_before_fork() -> None:
+    # The child may be a worker: it has to find the counter of this process, which may not have asked for it yet.
+    for counter in list(_living):
+        counter.part()
+
+
+os.register_at_fork(before=_part_before_fork)
