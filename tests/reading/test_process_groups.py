@@ -64,7 +64,7 @@ def train(rank: int, num_ranks: int, dataset: StreamingDataset, data: str, out: 
         distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize(("num_ranks", "method"), [(2, "spawn"), (4, "fork"), (2, "handed over")])
+@pytest.mark.parametrize(("num_ranks", "method"), [(2, "spawn"), (4, "handed over")])
 def test_ranks_share_an_epoch(data: Path, tmp_path: Path, num_ranks: int, method: str) -> None:
     # The dataset of this process, which is no rank of any group, is handed to each of them.
     dataset = make(str(data))
