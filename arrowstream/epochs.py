@@ -42,10 +42,10 @@ class EpochCounter:
     """
 
     def __init__(self, next_epoch: int = 0, next_sample: int = 0, skipped: Sequence[tuple[int, int, int]] = ()) -> None:
+        self._owner = os.getpid()
         with tempfile.TemporaryFile(prefix="arrowstream-") as file:
             file.truncate(_SIZE)
             self._map(os.dup(file.fileno()))
-        self._owner = os.getpid()
         _COUNTER.pack_into(self._shared, 0, next_epoch, next_sample, -1, 0)
         self.skipped = tuple(skipped)
 
@@ -155,8 +155,8 @@ class EpochCounter:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "descriptor" in state:
-            self._map(state["descriptor"].detach())
             self._owner = state["owner"]
+            self._map(state["descriptor"].detach())
         else:
             self.__init__(*state["upcoming"], state["skipped"])  # type: ignore[misc]
 

@@ -103,8 +103,7 @@ def choose_window(
         few = budget is not None and budget < min(
             _FEWEST_LIVE_SHARDS * shards.unit_bytes("shard"), 2 * float(shards.num_bytes.sum())
         )
-        finer = shards.unit_bytes("record_batch") < shards.unit_bytes("shard")
-        unit = "record_batch" if few and finer else "shard"
+        unit = "record_batch" if few and _finer(shards) else "shard"
     if canonical_nodes is None:
         num_units = len(shards.num_samples)
         if unit == "record_batch":
@@ -120,6 +119,10 @@ def choose_window(
     return Window(unit=unit, block_size=block_size or DEFAULT_BLOCK_SIZE, canonical_nodes=default)
 
 
+def _finer(shards: Shards) -> bool:
+    return shards.unit_bytes("record_batch") < shards.unit_bytes("shard")
+
+
 def _mixed_within(shards: Shards, unit: ShuffleUnit, budget: int, canonical_nodes: int) -> int:
     ends = 2 * canonical_nodes * shards.unit_bytes(unit)
     if budget < 2 * ends:
@@ -127,7 +130,7 @@ def _mixed_within(shards: Shards, unit: ShuffleUnit, budget: int, canonical_node
         raise ValueError(
             f"shuffle_budget is {format_bytes(budget)}; with {units} of {format_bytes(shards.unit_bytes(unit))} and "
             f"{canonical_nodes} canonical nodes it has to be {format_bytes(2 * ends)} or more"
-            + ("; record batches as the shuffle_unit need less" if unit == "shard" else "")
+            + ("; shuffle_unit='record_batch' needs less" if unit == "shard" and _finer(shards) else "")
         )
     mixed = (budget - ends) / 2 / max(shards.bytes_per_sample, 1e-9)
     return min(max(int(mixed), 2 * canonical_nodes), MOST_MIXED)

@@ -90,7 +90,7 @@ def test_a_budget_below_four_units_says_what_is_needed() -> None:
     shards = make_shards(400, 1000, 10, sample_bytes=1049)
     with pytest.raises(ValueError, match=r"shuffle_budget is 3.0 MiB.*1 canonical nodes it has to be 4.0 MiB or more"):
         choose_window(shards, unit="shard", budget=3 * MIB)
-    with pytest.raises(ValueError, match="record batches as the shuffle_unit need less"):
+    with pytest.raises(ValueError, match="shuffle_unit='record_batch' needs less"):
         choose_window(shards, unit="shard", budget=3 * MIB)
     with pytest.raises(ValueError, match="64 canonical nodes"):
         choose_window(shards, unit="record_batch", budget=MIB, canonical_nodes=64)
