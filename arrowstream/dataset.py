@@ -14,14 +14,19 @@ from arrowstream.cursor import Cursor
 from arrowstream.decode import Sample
 from arrowstream.epochs import EpochCounter
 from arrowstream.locate import resolve_ids
-from arrowstream.plan.epoch_plan import EpochPlan, LaidOutPlan, choose_plan
-from arrowstream.plan.mixed_plan import check_mixing
+from arrowstream.padding import mark_padding
+from arrowstream.plan.arguments import check_arguments, choose_plan
+from arrowstream.plan.epoch_plan import EpochPlan
+from arrowstream.plan.laid_out import LaidOutPlan
+from arrowstream.plan.partition import Tail
 from arrowstream.plan.schedule import Schedule
-from arrowstream.plan.state import Position, read_state, write_state
+from arrowstream.plan.state import Position, read_skipped, read_state, write_state
+from arrowstream.plan.view import PlanView, skipping
+from arrowstream.plan.window import ShuffleUnit
 from arrowstream.prefetch import Prefetcher
 from arrowstream.reader import Reader
 from arrowstream.stream import DEFAULTS, Stream
-from arrowstream.units import parse_count
+from arrowstream.units import parse_bytes, parse_count
 from arrowstream.world import World
 
 IntArray = npt.NDArray[np.int64]
@@ -49,16 +54,20 @@ class StreamingDataset:
         shuffle_seed: What that order is drawn from, together with the epoch.
         shuffle_block_size: Samples of the whole job that are shuffled with each other, within shards that are shuffled
             as a whole. None: 262,144.
+        shuffle_unit: What the shuffle moves as a whole: ``shard`` or ``record_batch``. None: shards, unless a
+            ``shuffle_budget`` holds fewer than 256 of them.
+        shuffle_budget: Bytes that are between their first use and their last at any moment, in the whole job, also as
+            "2gb"; chooses the ``shuffle_block_size``. None: no such bound.
         num_canonical_nodes: Distant places of the data that every batch draws from. Machines whose number divides it
-            read disjoint parts of the data. None: up to 64, as the number of shards suggests; 1 without shuffling.
+            read disjoint parts of the data. None: up to 64, as the number of units and a ``shuffle_budget`` suggest; 1
+            without shuffling.
         epoch_size: Samples of an epoch, also as "100k". None: what the streams' weights come to.
         sampling_method: ``balanced`` draws a part of a stream anew each epoch, ``fixed`` draws once.
         sampling_granularity: Samples that are drawn from one shard at a time.
         partition_algo: ``relaxed`` or ``orig``, of mosaicml-streaming's orders.
         shuffle_algo: None: arrowstream's own order. ``py1e``, ``py1br``, ``py1s``, ``py2s`` or ``naive``: that of
-            mosaicml-streaming, sample by sample. Weighted streams, an ``epoch_size``, a ``batching_method`` and
-            ``replication`` go with the latter (``py1e`` unless named); it lays out whole epochs, which takes time and
-            memory of their size.
+            mosaicml-streaming, sample by sample. Weighted streams, an ``epoch_size`` and a ``batching_method`` go with
+            the latter (``py1e`` unless named); it lays out whole epochs, which takes time and memory of their size.
         batching_method: ``random``, ``stratified``, ``per_stream`` or ``device_per_stream``.
         replication: Consecutive ranks that read the same samples.
         mixing: ``even``: an order of arrowstream's own for weighted streams, computed position by position, that keeps
@@ -67,6 +76,12 @@ class StreamingDataset:
         mixing_schedule: Shares that change: pairs of a position and the proportions of all streams from there on, as in
             ``[(0, [3, 1]), (100_000, [1, 1])]``. Positions count the samples of all ranks and all epochs. It implies
             ``mixing="even"``, and takes the place of the streams' weights.
+        tail: What becomes of the last samples of an epoch where they do not come out even. ``repeat``: none is left
+            out, and some ranks read one again. ``drop``: what does not fill a step of all ranks is left out. ``pad``:
+            as ``repeat``, and each sample says under ``is_padding`` whether it was read before.
+        rank: This process among those that share out the samples: its data-parallel rank, where several ranks train
+            together on the same ones. None: as torch.distributed or the launcher has it.
+        world_size: How many ranks share out the samples; goes with ``rank``.
         allow_unsafe_types: Whether ``pkl`` columns are read, which run code that came with the data.
         storage_options: Passed to fsspec's file system as they are.
 
@@ -99,14 +114,16 @@ class StreamingDataset:
         replication: int | None = None,
         mixing: str | None = None,
         mixing_schedule: Sequence[tuple[int, Sequence[float]]] | None = None,
+        tail: Tail = "repeat",
+        shuffle_unit: ShuffleUnit | None = None,
+        shuffle_budget: int | str | None = None,
+        rank: int | None = None,
+        world_size: int | None = None,
         allow_unsafe_types: bool = False,
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         if bool(streams) == bool(remote or local):
             raise ValueError("You must provide either `streams` or `remote`/`local`, but not both.")
-        _check_at_least(1, batch_size=batch_size, shuffle_block_size=shuffle_block_size, predownload=predownload)
-        _check_at_least(1, num_canonical_nodes=num_canonical_nodes)
-        _check_at_least(0, shuffle_seed=shuffle_seed)
         self.streams = list(streams or [Stream(remote=remote, local=local, storage_options=storage_options)])
         settings = (split, download_retry, download_timeout, validate_hash)
         for stream in self.streams:
@@ -124,14 +141,18 @@ class StreamingDataset:
         self.shuffle_algo = shuffle_algo
         self.batching_method = batching_method
         self.replication = replication
-        self.mixing = mixing
-        self.mixing_schedule: Schedule | None = None
-        if mixing_schedule is not None:
-            self.mixing = "even" if mixing is None else mixing
-            self.mixing_schedule = Schedule.parse(mixing_schedule, len(self.streams))
-        self._check_mixing()
+        self.mixing = "even" if mixing is None and mixing_schedule is not None else mixing
+        self.mixing_schedule = (
+            Schedule.parse(mixing_schedule, len(self.streams)) if mixing_schedule is not None else None
+        )
+        self.tail = tail
+        self.shuffle_unit = shuffle_unit
+        self.shuffle_budget = parse_bytes(shuffle_budget) if shuffle_budget is not None else None
+        self.rank = rank
+        self.world_size = world_size
+        check_arguments(self, [stream.weight for stream in self.streams])
         self.allow_unsafe_types = allow_unsafe_types
-        self._epochs = EpochCounter()
+        self._counter = EpochCounter()
         self._reader: Reader | None = None
         self._plan: EpochPlan | None = None
         self._adopted: dict[str, Any] = {}  # the state that was loaded: it decides what a plan leaves open
@@ -283,6 +304,13 @@ class StreamingDataset:
         if not reader.num_samples:
             return
         position = cursor.begin(self._epochs)
+        samples = self._read(reader, world, position, cursor)
+        if self.tail == "pad":
+            padding_at = self._current_plan().padding_at(world, position)
+            samples = mark_padding(samples, padding_at, position.skipped)
+        yield from samples
+
+    def _read(self, reader: Reader, world: World, position: Position, cursor: Cursor) -> Iterator[Any]:
         mine = StreamingDataset
         overridden = type(self).__getitem__ is not mine.__getitem__ or type(self).get_item is not mine.get_item
         prefetcher = Prefetcher()
@@ -305,7 +333,7 @@ class StreamingDataset:
         queue: deque[tuple[IntArray, IntArray, IntArray]] = deque()
         queued = 0
         skipped = position.skipped
-        for chunk in self._make_plan().sample_ids(world, position):
+        for chunk in self._current_plan().sample_ids(world, position):
             ids, skipped = chunk[skipped:], max(skipped - len(chunk), 0)
             shards, rows = reader.locate(ids)
             reader.request(dict.fromkeys(shards.tolist()), prefetcher)
@@ -319,40 +347,42 @@ class StreamingDataset:
     def _make_plan(self) -> EpochPlan:
         if self._plan is None:
             reader = self._reader or self._load()
-            plan = choose_plan(
-                reader.samples_per_stream_shard,
-                [stream.weight for stream in self.streams],
-                batch_size=self.batch_size,
-                epoch_size=self.epoch_size,
-                sampling_method=self.sampling_method,
-                sampling_granularity=self.sampling_granularity,
-                partition_algo=self.partition_algo,
-                num_canonical_nodes=self.num_canonical_nodes,
-                shuffle=self.shuffle,
-                shuffle_algo=self.shuffle_algo,
-                shuffle_block_size=self.shuffle_block_size,
-                seed=self.shuffle_seed,
-                batching_method=self.batching_method,
-                replication=self.replication,
-                mixing=self.mixing,
-                mixing_schedule=self.mixing_schedule,
-            )
+            weights = [stream.weight for stream in self.streams]
+            plan = choose_plan(self, weights, reader.samples_per_stream_shard, reader.shards)
             self._plan = plan.adopt(self._adopted) if self._adopted else plan
         return self._plan
 
-    def _check_mixing(self) -> None:
-        if self.mixing is not None:
-            check_mixing(
-                self.mixing,
-                [stream.weight for stream in self.streams],
-                self.mixing_schedule,
-                shuffle_algo=(self.shuffle_algo, None),
-                batching_method=(self.batching_method, "random"),
-                sampling_method=(self.sampling_method, "balanced"),
-                sampling_granularity=(self.sampling_granularity, 1),
-                partition_algo=(self.partition_algo, "relaxed"),
-                replication=(self.replication, None),
-            )
+    def _current_plan(self) -> EpochPlan:
+        return self._make_plan().skipping(self._epochs.skipped)
+
+    def plan(self, epoch: int | None = None, *, world: World | None = None) -> PlanView:
+        """Give the order of an epoch, to be asked which samples it has where.
+
+        Args:
+            epoch: From 0; None: the one that comes next.
+            world: The job that reads it; None: the one that this process belongs to.
+
+        Raises:
+            ValueError: The epoch is negative, or the order does not go with the job.
+        """
+        epoch = self.next_epoch if epoch is None else epoch
+        return PlanView(self._current_plan(), world or self._world(), epoch, self.batch_size)
+
+    def skip_steps(self, start: int, stop: int, *, epoch: int | None = None) -> None:
+        """Leave out steps of an epoch that has not begun, or goes on after a resume: their samples are not read.
+
+        What comes behind them closes up: step ``start`` then is what step ``stop`` was. Checkpoints say what is left
+        out, so call this after ``load_state_dict``.
+
+        Args:
+            start: The first step to leave out, as ``plan(epoch)`` counts them now, over the whole epoch.
+            stop: The step behind the last one.
+            epoch: From 0; None: the one that comes next.
+
+        Raises:
+            ValueError: The steps lie in the past or behind the end, or there is no batch size.
+        """
+        self._epochs.skipped = skipping(self._epochs.skipped, self.plan(epoch), start, stop, self._epochs.upcoming)
 
     # Checkpoints -----------------------------------------------------------------------------------------------------
 
@@ -376,7 +406,7 @@ class StreamingDataset:
         if num_samples is None and worker is not None and cursor is not None and cursor.position is not None:
             began = cursor.position
             position = Position(epoch=began.epoch, sample=began.sample, skipped=began.skipped + cursor.samples)
-            return write_state(position, self._settings(), worker)
+            return write_state(position, self._settings(), worker, self._epochs.skipped)
         begun = self._epochs.begun
         epoch, sample = begun or self._epochs.upcoming
         if num_samples is not None:
@@ -387,9 +417,10 @@ class StreamingDataset:
             if cursor is None or cursor.position is None or cursor.position.epoch != epoch:
                 raise ValueError("worker processes read this epoch; pass num_samples=, which all ranks have trained on")
             sample += cursor.samples * (world.num_ranks // (self.replication or 1))
-        if sample >= self._make_plan().epoch_size:
-            epoch, sample = epoch + 1, 0
-        state = write_state(Position(epoch=epoch, sample=sample), self._settings())
+        position = Position(epoch=epoch, sample=sample)
+        if not self._current_plan().rank_samples(world, position):
+            position = Position(epoch=epoch + 1, sample=0)
+        state = write_state(position, self._settings(), skipped=self._epochs.skipped)
         return {"initial_physical_nodes": world.num_nodes, **state}
 
     def load_state_dict(self, obj: Mapping[str, Any], strict: bool = True) -> None:
@@ -407,9 +438,10 @@ class StreamingDataset:
             self._plan = self._make_plan().adopt(obj)
             self._adopted = dict(obj)
         position = read_state(obj, self._settings(), strict=strict, worker=self._worker())
+        self._epochs.skipped = read_skipped(obj, self._settings())
         if "worker" in obj:
             self._resumed = position
-        elif position.sample >= self._make_plan().epoch_size:
+        elif not self._current_plan().rank_samples(self._world(), position):
             self._epochs.upcoming = (position.epoch + 1, 0)
         else:
             self._epochs.upcoming = (position.epoch, position.sample)
@@ -422,8 +454,21 @@ class StreamingDataset:
     # Processes -------------------------------------------------------------------------------------------------------
 
     def _world(self) -> World:
-        """Tell where this process stands; the class for torch knows of loaders' workers too."""
+        """Tell where this process stands."""
+        job, worker = self._job(), self._worker()
+        if self.rank is not None and self.world_size is not None:
+            job = job.regrouped(self.rank, self.world_size)
+        return job if worker is None else job.with_worker(*worker)
+
+    def _job(self) -> World:
+        """Tell which rank of how many this is; the class for torch knows of process groups too."""
         return World.from_environment()
+
+    @property
+    def _epochs(self) -> EpochCounter:
+        if self._worker() is None:
+            self._counter.part()
+        return self._counter
 
     def _worker(self) -> tuple[int, int] | None:
         """Give the number of this worker process of a loader and how many there are; None elsewhere."""
@@ -434,14 +479,9 @@ class StreamingDataset:
         return None
 
     def __getstate__(self) -> dict[str, Any]:
+        self._epochs  # noqa: B018  # a rank that was handed the dataset parts with whoever did, before its workers begin
         return {**self.__dict__, "_reader": None, "_plan": None, "_cursor": None}
 
     def _load(self) -> Reader:
         self._reader = Reader(self.streams, allow_unsafe_types=self.allow_unsafe_types)
         return self._reader
-
-
-def _check_at_least(least: int, **numbers: int | None) -> None:
-    for name, number in numbers.items():
-        if number is not None and number < least:
-            raise ValueError(f"{name} is {number}; expected at least {least}")

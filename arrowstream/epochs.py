@@ -3,6 +3,9 @@
 A loader without persistent workers gives every epoch to new copies of the dataset, made by fork or by pickling; none of
 them lives long enough to count. So the count lies in an unnamed file that the copies inherit: nothing has a name on the
 host, nothing is left behind by a process that dies.
+
+A dataset may also be handed to the ranks of a job when they are started. Those count each for themselves: a counter is
+shared by the process that made it, or parted with it, and the workers of that process's loaders.
 """
 
 import contextlib
@@ -13,7 +16,8 @@ import os
 import struct
 import tempfile
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterator, Sequence
 from multiprocessing import reduction
 from typing import Any
 
@@ -22,7 +26,12 @@ from arrowstream.per_process import PerProcess
 _COUNTER = struct.Struct("<qqqq")  # the next epoch and its first sample, the epoch begun last and its first sample
 _CLAIM = struct.Struct("<qqqqq")
 _NUM_CLAIMS = 16
-_SIZE = _COUNTER.size + _NUM_CLAIMS * _CLAIM.size
+_COUNT = struct.Struct("<q")
+_SKIP = struct.Struct("<qqq")
+_NUM_SKIPS = 128
+_SKIPS = _COUNTER.size + _NUM_CLAIMS * _CLAIM.size  # how many there are, then those
+_FIRST_SKIP = _SKIPS + _COUNT.size
+_SIZE = _FIRST_SKIP + _NUM_SKIPS * _SKIP.size
 
 
 class EpochCounter:
@@ -32,14 +41,18 @@ class EpochCounter:
     show the same token get the same epoch. The last few tokens are remembered.
     """
 
-    def __init__(self, next_epoch: int = 0, next_sample: int = 0) -> None:
+    def __init__(self, next_epoch: int = 0, next_sample: int = 0, skipped: Sequence[tuple[int, int, int]] = ()) -> None:
+        self._owner = os.getpid()
         with tempfile.TemporaryFile(prefix="arrowstream-") as file:
             file.truncate(_SIZE)
             self._map(os.dup(file.fileno()))
         _COUNTER.pack_into(self._shared, 0, next_epoch, next_sample, -1, 0)
+        self.skipped = tuple(skipped)
 
     def _map(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._in_worker = False
+        _living.add(self)
         self._shared = mmap.mmap(descriptor, _SIZE)
         self._thread_lock = PerProcess(threading.Lock)
 
@@ -47,6 +60,17 @@ class EpochCounter:
         descriptor = self.__dict__.pop("_descriptor", None)
         if descriptor is not None:
             os.close(descriptor)
+
+    def part(self) -> None:
+        """Count for this process and its workers alone from now on, if another process made the counter.
+
+        It is for those who know that this process is no worker; a process that forks is none either.
+        """
+        if self._owner == os.getpid() or self._in_worker:
+            return
+        upcoming, skipped = self.upcoming, self.skipped
+        os.close(self._descriptor)
+        self.__init__(*upcoming, skipped)  # type: ignore[misc]
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -77,6 +101,25 @@ class EpochCounter:
             _, _, epoch, sample = _COUNTER.unpack_from(self._shared, 0)
             return (int(epoch), int(sample)) if epoch >= 0 else None
 
+    @property
+    def skipped(self) -> tuple[tuple[int, int, int], ...]:
+        """Positions that are not read: epoch, first, and the one behind the last.
+
+        They lie here because workers that persist would not hear of them otherwise.
+        """
+        with self._locked():
+            (count,) = _COUNT.unpack_from(self._shared, _SKIPS)
+            return tuple(_SKIP.iter_unpack(self._shared[_FIRST_SKIP : _FIRST_SKIP + count * _SKIP.size]))
+
+    @skipped.setter
+    def skipped(self, skipped: tuple[tuple[int, int, int], ...]) -> None:
+        if len(skipped) > _NUM_SKIPS:
+            raise ValueError(f"{len(skipped)} runs of positions are to be skipped; at most {_NUM_SKIPS} can be kept")
+        with self._locked():
+            _COUNT.pack_into(self._shared, _SKIPS, len(skipped))
+            for number, skip in enumerate(skipped):
+                _SKIP.pack_into(self._shared, _FIRST_SKIP + number * _SKIP.size, *skip)
+
     def claim(self, token: tuple[int, int] | None = None, sharers: int = 1) -> tuple[int, int]:
         """Begin an epoch.
 
@@ -87,6 +130,7 @@ class EpochCounter:
         Returns:
             The epoch's number, from 0, and the sample that it begins with: not 0 where it goes on after a resume.
         """
+        self._in_worker = token is not None
         with self._locked():
             if token is not None:
                 for slot in range(_NUM_CLAIMS):
@@ -106,11 +150,24 @@ class EpochCounter:
     def __getstate__(self) -> dict[str, Any]:
         # While a process is being spawned its file descriptors can be handed over; any other pickle gets the value.
         if multiprocessing.context.get_spawning_popen() is not None:
-            return {"descriptor": reduction.DupFd(self._descriptor)}
-        return {"upcoming": self.upcoming}
+            return {"descriptor": reduction.DupFd(self._descriptor), "owner": self._owner}
+        return {"upcoming": self.upcoming, "skipped": self.skipped}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "descriptor" in state:
+            self._owner = state["owner"]
             self._map(state["descriptor"].detach())
         else:
-            self.__init__(*state["upcoming"])  # type: ignore[misc]
+            self.__init__(*state["upcoming"], state["skipped"])  # type: ignore[misc]
+
+
+_living: "weakref.WeakSet[EpochCounter]" = weakref.WeakSet()
+
+
+def _part_before_fork() -> None:
+    # The child may be a worker: it has to find the counter of this process, which may not have asked for it yet.
+    for counter in list(_living):
+        counter.part()
+
+
+os.register_at_fork(before=_part_before_fork)

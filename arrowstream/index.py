@@ -135,6 +135,20 @@ class Index:
         """Number of samples of each shard, int64 of shape (shards,)."""
         return np.concatenate([np.empty(0, np.int64), *(group.num_samples for group in self.groups)])
 
+    @cached_property
+    def raw_bytes(self) -> IntArray:
+        """Length of each shard without compression, int64 of shape (shards,)."""
+        return np.concatenate([np.empty(0, np.int64), *(group.raw_bytes for group in self.groups)])
+
+    @cached_property
+    def rows_per_batch(self) -> IntArray:
+        """Rows of every record batch of a shard but the last, int64 of shape (shards,); 0 where unknown."""
+        known = [
+            np.zeros(len(group), np.int64) if group.rows_per_batch is None else group.rows_per_batch
+            for group in self.groups
+        ]
+        return np.concatenate([np.empty(0, np.int64), *known])
+
     @property
     def num_shards(self) -> int:
         """Number of shards in all groups."""

@@ -13,8 +13,9 @@ import xxhash
 
 from arrowstream.decode import Decoder, Sample
 from arrowstream.errors import EncodingError, MissingColumnError, MissingShardError
-from arrowstream.index import Shard
+from arrowstream.index import Index, Shard
 from arrowstream.locate import Locator
+from arrowstream.plan.window import Shards
 from arrowstream.prefetch import Prefetcher
 from arrowstream.shard import MAX_OPEN_SHARDS, BatchMemory, OpenShard
 from arrowstream.stream import Stream
@@ -41,6 +42,7 @@ class Reader:
         self.samples_per_shard: IntArray = np.concatenate([index.samples_per_shard for index in indexes])
         self._first_shards: list[int] = np.cumsum([0, *(index.num_shards for index in indexes[:-1])]).tolist()
         self.samples_per_stream_shard: list[IntArray] = [index.samples_per_shard for index in indexes]
+        self.shards = shards_of(indexes)
         self._locator = Locator(self.samples_per_shard)
         self.num_samples = self._locator.num_samples
         # Id of the first sample of each shard: for one id, bisect on a list is 20 times faster than on an array.
@@ -210,3 +212,12 @@ def _take_rows(shard: OpenShard, rows: IntArray, columns: list[str]) -> Iterator
     numbers, offsets = np.divmod(rows, shard.rows_per_batch)
     for number, part in _runs(numbers, offsets):
         yield shard.batch(number).select(columns).replace_schema_metadata(None).take(pa.array(part))
+
+
+def shards_of(indexes: Sequence[Index]) -> Shards:
+    """Say of the shards of all indexes what an order may depend on."""
+    return Shards(
+        num_samples=np.concatenate([index.samples_per_shard for index in indexes]),
+        rows_per_batch=np.concatenate([index.rows_per_batch for index in indexes]),
+        num_bytes=np.concatenate([index.raw_bytes for index in indexes]),
+    )

@@ -1,7 +1,10 @@
 """The dataset for PyTorch's loaders; the only module that imports torch."""
 
+import multiprocessing
+import os
 from typing import Any
 
+from torch import distributed
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from arrowstream import dataset, local
@@ -15,11 +18,23 @@ class StreamingDataset(dataset.StreamingDataset, IterableDataset[Any]):
     """
 
     _iterations = 0  # of this copy: a persistent worker begins one epoch after the other
+    _parent: tuple[int, World] | None = None  # who pickled this copy: its process id, and its rank
 
-    def _world(self) -> World:
-        world = World.from_environment()
-        worker = get_worker_info()
-        return world if worker is None else world.with_worker(worker.id, worker.num_workers)
+    def _job(self) -> World:
+        """Tell which rank of how many this is, as torch.distributed has it where it is initialised."""
+        found = _process_group()
+        if found is not None:
+            return found
+        parent = multiprocessing.parent_process()
+        if get_worker_info() is not None and parent is not None and self._parent is not None:
+            # A worker that was spawned has no process group; the rank whose worker it is had one.
+            pid, job = self._parent
+            if pid == parent.pid:
+                return job
+        return World.from_environment()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_parent": (os.getpid(), self._job())}
 
     def _worker(self) -> tuple[int, int] | None:
         worker = get_worker_info()
@@ -36,3 +51,14 @@ class StreamingDataset(dataset.StreamingDataset, IterableDataset[Any]):
 
 class LocalDataset(local.LocalDataset, Dataset[Any]):
     """The local dataset as a map-style ``Dataset``; see :class:`arrowstream.local.LocalDataset`."""
+
+
+def _process_group() -> World | None:
+    """Place this process as the default process group has it, on machines as the launcher's environment has them."""
+    if not distributed.is_available() or not distributed.is_initialized():
+        return None
+    rank, num_ranks = distributed.get_rank(), distributed.get_world_size()
+    variables = dict(os.environ)
+    if "LOCAL_WORLD_SIZE" in variables:
+        variables = {"RANK": str(rank), "WORLD_SIZE": str(num_ranks), **variables}
+    return World.from_environment(variables).regrouped(rank, num_ranks)

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
+from arrowstream.launchers import read_launcher
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
@@ -43,30 +45,58 @@ class World:
         """Give the same place in the job, for one loading process of several."""
         return replace(self, worker=worker, workers_per_rank=workers_per_rank)
 
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
-        """Read the variables that torchrun sets: ``RANK``, ``WORLD_SIZE``, ``LOCAL_WORLD_SIZE``.
+    def regrouped(self, rank: int, num_ranks: int) -> Self:
+        """Spread another number of ranks over the same machines.
 
-        Without them the job is one process. Without ``LOCAL_WORLD_SIZE`` all ranks count as one machine's.
+        Args:
+            rank: This process among them.
+            num_ranks: All of them; those that follow each other are taken to share machines.
+
+        Returns:
+            The place in a job of ``num_ranks``. If neither the machines divide the ranks nor the ranks the machines,
+            all count as one machine's: who reads what is then as exact, but machines may fetch more in common.
 
         Raises:
-            ValueError: They contradict each other.
+            ValueError: There is no such rank.
         """
-        variables = os.environ if environment is None else environment
-        num_ranks = _number(variables, "WORLD_SIZE", 1)
-        ranks_per_node = _number(variables, "LOCAL_WORLD_SIZE", num_ranks)
-        rank = _number(variables, "RANK", 0)
-        if num_ranks % ranks_per_node or not 0 <= rank < num_ranks:
+        if num_ranks < 1 or not 0 <= rank < num_ranks:
+            raise ValueError(f"rank is {rank} of {num_ranks}; expected at least one rank, counted from 0")
+        if num_ranks % self.num_nodes == 0:
+            ranks_per_node = num_ranks // self.num_nodes
+        else:
+            ranks_per_node = 1 if self.num_nodes % num_ranks == 0 else num_ranks
+        return replace(self, num_nodes=num_ranks // ranks_per_node, ranks_per_node=ranks_per_node, rank=rank)
+
+    def replicated(self, replication: int | None) -> Self:
+        """Take consecutive ranks that read the same samples for one.
+
+        Args:
+            replication: Ranks that read the same; None for 1.
+
+        Raises:
+            ValueError: The replication is not positive, or does not divide the ranks.
+        """
+        if replication is None:
+            return self
+        if replication < 1:
+            raise ValueError(f"Replication factor must be positive; it is {replication}.")
+        if self.num_ranks % replication:
             raise ValueError(
-                f"RANK={rank}, WORLD_SIZE={num_ranks} and LOCAL_WORLD_SIZE={ranks_per_node} do not go together"
+                f"World size must be divisible by your replication factor: {self.num_ranks} ranks, {replication} alike."
             )
+        return self.regrouped(self.rank // replication, self.num_ranks // replication)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
+        """Read the variables of whatever launched the process; without any, the job is one process.
+
+        See :mod:`arrowstream.launchers`, which lists them.
+
+        Raises:
+            ValueError: They contradict each other, or one is no number.
+        """
+        launched = read_launcher(os.environ if environment is None else environment)
+        if launched is None:
+            return cls()
+        rank, num_ranks, ranks_per_node = launched
         return cls(num_nodes=num_ranks // ranks_per_node, ranks_per_node=ranks_per_node, rank=rank)
-
-
-def _number(variables: Mapping[str, str], name: str, default: int) -> int:
-    text = variables.get(name)
-    if text is None:
-        return default
-    if not text.isdecimal() or (int(text) == 0 and name != "RANK"):
-        raise ValueError(f"the environment variable {name} is {text!r}, expected a number")
-    return int(text)

@@ -1,40 +1,64 @@
 """What a dataset asks of an order, whichever it is: arrowstream's own here, mosaicml-streaming's beside it."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from arrowstream.errors import StateMismatchError
-from arrowstream.plan.mixed_plan import mix_evenly
-from arrowstream.plan.mosaic.plan import MosaicPlan
-from arrowstream.plan.mosaic.weights import Weight
-from arrowstream.plan.order import DEFAULT_BLOCK_SIZE, Order, default_canonical_nodes
-from arrowstream.plan.partition import samples_per_rank, worker_positions
-from arrowstream.plan.schedule import Schedule
+from arrowstream.plan.order import Order
+from arrowstream.plan.positioned import PositionedPlan
+from arrowstream.plan.skips import Skip
 from arrowstream.plan.state import Position
+from arrowstream.plan.window import Shards, Window
 from arrowstream.world import World
 
 IntArray = npt.NDArray[np.int64]
 
-#: Samples whose ids are given at once: enough for NumPy to pay, few enough for an iteration to begin at once.
-_CHUNK = 4096
-
 
 class EpochPlan(Protocol):
-    """Which samples each process reads, epoch by epoch."""
+    """Which samples each process reads, epoch by epoch.
+
+    The positions of an epoch are those that are read: what is skipped is not counted.
+    """
 
     @property
     def epoch_size(self) -> int:
-        """Samples of an epoch, over all ranks."""
+        """Samples of an epoch, over all ranks, if nothing is skipped."""
 
-    def rank_samples(self, world: World) -> int:
-        """Count the samples of an epoch that every rank reads."""
+    @property
+    def replication(self) -> int | None:
+        """Consecutive ranks that read the same samples; None for 1."""
+
+    def skipping(self, skipped: tuple[Skip, ...]) -> Self:
+        """Give the plan that leaves out these runs of positions."""
+
+    def num_positions(self, world: World, epoch: int) -> int:
+        """Count the positions of an epoch, over all ranks."""
+
+    def ids_at(self, world: World, epoch: int, positions: IntArray) -> IntArray:
+        """Tell which samples stand at these positions of an epoch, int64 of shape (n,)."""
+
+    def positions_of(self, world: World, epoch: int, ids: IntArray) -> IntArray:
+        """Tell at which positions of an epoch these samples stand, int64."""
+
+    def nodes_of(self, world: World, epoch: int, positions: IntArray) -> IntArray:
+        """Tell which samples the machines read in whole steps: int64 of shape (nodes, samples)."""
+
+    def rank_samples(self, world: World, position: Position | None = None) -> int:
+        """Count the samples that every rank reads of an epoch, or of what a position leaves of it.
+
+        Raises:
+            ValueError: That is nothing, for want of samples.
+        """
 
     def sample_ids(self, world: World, position: Position) -> Iterator[IntArray]:
         """Give the sample ids that one process reads from a position on, in its order, some thousands at a time."""
+
+    def padding_at(self, world: World, position: Position) -> int | None:
+        """Find the sample that this process reads only so that all ranks read as many, if there is one to be marked."""
 
     def settings(self, world: World) -> dict[str, Any]:
         """Say what the order depends on, in JSON values; a state holds them."""
@@ -48,60 +72,51 @@ class EpochPlan(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class WindowedPlan:
+class WindowedPlan(PositionedPlan):
     """arrowstream's own order: computed where it is asked for, whatever the epoch's size.
 
     Attributes:
-        samples_per_shard: int64 of shape (shards,).
-        batch_size: Of one rank; None for one that needs none.
+        shards: The data.
         shuffle: Whether there is a shuffle.
         seed: Of the shuffle.
-        block_size: Samples of the job that are shuffled with each other.
-        num_canonical_nodes: None: as the data suggests.
+        window: What it moves and mixes.
     """
 
-    samples_per_shard: IntArray
-    batch_size: int | None
+    shards: Shards
     shuffle: bool
     seed: int
-    block_size: int
-    num_canonical_nodes: int | None
+    window: Window
 
     @property
     def epoch_size(self) -> int:
-        """Samples of an epoch, over all ranks."""
-        return int(self.samples_per_shard.sum())
+        """Samples of an epoch, over all ranks, if nothing is skipped."""
+        return int(self.shards.num_samples.sum())
 
-    def rank_samples(self, world: World) -> int:
-        """Count the samples of an epoch that every rank reads."""
-        return samples_per_rank(self.epoch_size, world.num_ranks)
-
-    def sample_ids(self, world: World, position: Position) -> Iterator[IntArray]:
-        """Give the sample ids that one process reads, in its order."""
-        order = Order(
-            self.samples_per_shard,
+    def order(self, epoch: int) -> Order:
+        """Give the order of an epoch, nothing left out."""
+        return Order(
+            self.shards.num_samples,
             shuffle=self.shuffle,
             seed=self.seed,
-            epoch=position.epoch,
-            block_size=self.block_size,
-            canonical_nodes=self.num_canonical_nodes,
+            epoch=epoch,
+            block_size=self.window.block_size,
+            canonical_nodes=self.window.canonical_nodes,
+            rows_per_unit=self.shards.rows_per_unit(self.window.unit),
         )
-        batch_size = self.batch_size or 1
-        for positions in worker_positions(order.num_samples, world, batch_size, _CHUNK, start=position.sample):
-            yield order.samples_at(positions)
 
     def settings(self, world: World) -> dict[str, Any]:
         """Say what the order depends on; the job is not part of it."""
         del world
-        chosen = default_canonical_nodes(len(self.samples_per_shard)) if self.shuffle else 1
         return {
             "num_samples": self.epoch_size,
             "mixing": None,
             "shuffle": self.shuffle,
             "shuffle_algo": None,
             "shuffle_seed": self.seed,
-            "shuffle_block_size": self.block_size,
-            "num_canonical_nodes": self.num_canonical_nodes or chosen,
+            "shuffle_block_size": self.window.block_size,
+            "num_canonical_nodes": self.window.canonical_nodes,
+            "shuffle_unit": self.window.unit,
+            "tail": self.tail,
         }
 
     def adopt(self, state: Mapping[str, Any]) -> Self:
@@ -113,131 +128,3 @@ class WindowedPlan:
                 "on at the same position of this dataset's order"
             )
         return self
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class LaidOutPlan:
-    """The order of mosaicml-streaming: each process lays out the whole epoch, in time and memory of its size."""
-
-    plan: MosaicPlan
-
-    @property
-    def epoch_size(self) -> int:
-        """Samples of an epoch, over all ranks."""
-        return self.plan.mixture.epoch_size
-
-    def rank_samples(self, world: World) -> int:
-        """Count the samples of an epoch that every rank reads."""
-        return self.plan.samples_per_rank(world)
-
-    def sample_ids(self, world: World, position: Position) -> Iterator[IntArray]:
-        """Give the sample ids that one process reads, in its order."""
-        ids = self.plan.worker_samples(world, position.epoch, position.sample)
-        for start in range(0, len(ids), _CHUNK):
-            yield ids[start : start + _CHUNK]
-
-    def settings(self, world: World) -> dict[str, Any]:
-        """Say what the order depends on; also the job that began it, which a later one adopts."""
-        plan = self.plan
-        return {
-            "num_samples": self.epoch_size,
-            "choose": plan.mixture.choose.tolist(),
-            "shuffle": plan.shuffle,
-            "shuffle_algo": plan.shuffle_algo,
-            "shuffle_seed": plan.seed,
-            "shuffle_block_size": plan.shuffle_block_size,
-            "sampling": [plan.sampling_method, plan.sampling_granularity],
-            "partition_algo": plan.partition_algo,
-            "batching_method": plan.batching_method,
-            "num_canonical_nodes": plan.canonical_nodes(world),
-            "initial_physical_nodes": plan.initial_physical_nodes or world.num_nodes,
-        }
-
-    def adopt(self, state: Mapping[str, Any]) -> Self:
-        """Take the canonical nodes and the first job's nodes from a state, as mosaicml-streaming does; and its seed."""
-        decided: dict[str, Any] = {
-            "num_canonical_nodes": state.get("num_canonical_nodes"),
-            "initial_physical_nodes": state.get("initial_physical_nodes"),
-        }
-        if state.get("version") is None and "shuffle_seed" in state:
-            decided |= {"seed": state["shuffle_seed"], "weights_seed": self.plan.seed}
-        return replace(self, plan=replace(self.plan, **decided))
-
-
-def choose_plan(
-    samples_per_shard: Sequence[IntArray],
-    weights: Sequence[Weight],
-    *,
-    batch_size: int | None,
-    num_canonical_nodes: int | None,
-    shuffle: bool,
-    shuffle_algo: str | None,
-    shuffle_block_size: int | None,
-    seed: int,
-    epoch_size: int | None,
-    batching_method: str,
-    replication: int | None,
-    mixing: str | None = None,
-    mixing_schedule: Schedule | None = None,
-    **mosaic: Any,
-) -> EpochPlan:
-    """Give arrowstream's own order where it can be had, and mosaicml-streaming's where that is asked for.
-
-    Args:
-        samples_per_shard: Of each stream, int64 of shape (shards of the stream,).
-        weights: Of each stream.
-        batch_size: Of one rank.
-        num_canonical_nodes: None: as the order's default is.
-        shuffle: Whether there is a shuffle.
-        shuffle_algo: Of mosaicml-streaming, or None.
-        shuffle_block_size: None: as the order's default is.
-        seed: Of the shuffle.
-        epoch_size: Samples of an epoch; None: what the weights come to.
-        batching_method: What batches are made of.
-        replication: Consecutive ranks that read the same samples.
-        mixing: ``even`` for arrowstream's own order of a mixture; it has been checked against all else.
-        mixing_schedule: Shares of the streams from each position of the run on.
-        mosaic: What only mosaicml-streaming's order takes.
-
-    Raises:
-        ValueError: A value is out of range or unknown, or a batch size is missing.
-    """
-    if mixing is not None:
-        return mix_evenly(
-            samples_per_shard,
-            weights,
-            schedule=mixing_schedule,
-            epoch_size=epoch_size,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            seed=seed,
-            block_size=shuffle_block_size or DEFAULT_BLOCK_SIZE,
-            num_canonical_nodes=num_canonical_nodes,
-        )
-    mixes = epoch_size is not None or any(weight != Weight() for weight in weights)
-    if shuffle_algo is None and not mixes and batching_method == "random" and not replication:
-        return WindowedPlan(
-            samples_per_shard=np.concatenate(samples_per_shard),
-            batch_size=batch_size,
-            shuffle=shuffle,
-            seed=seed,
-            block_size=shuffle_block_size or DEFAULT_BLOCK_SIZE,
-            num_canonical_nodes=num_canonical_nodes,
-        )
-    if batch_size is None:
-        raise ValueError("Please pass `batch_size`: the order that was asked for deals out batches.")
-    plan = MosaicPlan(
-        samples_per_shard=samples_per_shard,
-        weights=weights,
-        batch_size=batch_size,
-        epoch_size=epoch_size,
-        num_canonical_nodes=num_canonical_nodes,
-        shuffle=shuffle,
-        shuffle_algo=shuffle_algo or "py1e",
-        shuffle_block_size=shuffle_block_size,
-        seed=seed,
-        batching_method=batching_method,
-        replication=replication,
-        **mosaic,
-    )
-    return LaidOutPlan(plan=plan)

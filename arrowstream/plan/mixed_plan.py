@@ -9,7 +9,7 @@ The price, beside an order without shares: which positions of a stream a machine
 machines do not read disjoint shards.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -20,7 +20,7 @@ from arrowstream.errors import StateMismatchError
 from arrowstream.plan.mixing import Mixing
 from arrowstream.plan.mosaic.weights import Weight, apply_weights
 from arrowstream.plan.order import MOST_CANONICAL_NODES, Order, default_canonical_nodes
-from arrowstream.plan.partition import samples_per_rank, worker_positions
+from arrowstream.plan.positioned import PositionedPlan
 from arrowstream.plan.schedule import Schedule
 from arrowstream.plan.state import Position
 from arrowstream.world import World
@@ -30,19 +30,18 @@ IntArray = npt.NDArray[np.int64]
 MIXINGS = ("even",)
 #: Positions of the run that are worked out at once, as NumPy's calls cost as much as thousands of them.
 _COMPUTED = 1 << 14
-#: Of which a process works out and gives out at least and at most so many of its own.
-_FEWEST_GIVEN, _MOST_GIVEN = 1 << 11, 1 << 12
+#: Of which a process works out at least so many of its own.
+_FEWEST_GIVEN = 1 << 11
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class MixedPlan:
+class MixedPlan(PositionedPlan):
     """Streams in shares that every prefix of the run keeps to within one sample.
 
     Attributes:
         samples_per_shard: Of each stream, int64 of shape (shards of the stream,).
         schedule: The shares, from each position of the run on.
-        epoch_size: Samples of an epoch, over all ranks.
-        batch_size: Of one rank; None for one that needs none.
+        length: Samples of an epoch, over all ranks.
         shuffle: Whether there is a shuffle.
         seed: Of the shuffle; each stream draws its own from it.
         block_size: Samples that are shuffled with each other. The streams share it out by their sizes, but none gets
@@ -56,8 +55,7 @@ class MixedPlan:
 
     samples_per_shard: Sequence[IntArray]
     schedule: Schedule
-    epoch_size: int
-    batch_size: int | None
+    length: int
     shuffle: bool
     seed: int
     block_size: int
@@ -69,7 +67,7 @@ class MixedPlan:
 
     def __post_init__(self) -> None:
         sizes = np.array([int(shards.sum()) for shards in self.samples_per_shard], np.int64)
-        if self.epoch_size < 1:
+        if self.length < 1:
             raise ValueError("an epoch would have no samples")
         for start, weights in zip(self.schedule.starts, self.schedule.weights, strict=True):
             for stream in np.flatnonzero((sizes == 0) & (np.array(weights) > 0)).tolist():
@@ -79,19 +77,18 @@ class MixedPlan:
         object.__setattr__(self, "_mixing", Mixing(self.schedule))
         object.__setattr__(self, "_orders", tuple({} for _ in sizes))
 
-    def rank_samples(self, world: World) -> int:
-        """Count the samples of an epoch that every rank reads."""
-        return samples_per_rank(self.epoch_size, world.num_ranks)
+    @property
+    def epoch_size(self) -> int:
+        """Samples of an epoch, over all ranks."""
+        return self.length
 
-    def sample_ids(self, world: World, position: Position) -> Iterator[IntArray]:
-        """Give the sample ids that one process reads, in its order."""
-        start = position.sample
-        chunk = max(_COMPUTED // (world.num_ranks * world.workers_per_rank), _FEWEST_GIVEN)
-        for positions in worker_positions(self.epoch_size, world, self.batch_size or 1, chunk, start=start):
-            dealt = self._deal_anew(positions, start, world.num_ranks, position.epoch)
-            ids = self.samples_at(dealt, position.epoch)
-            for first in range(0, len(ids), _MOST_GIVEN):
-                yield ids[first : first + _MOST_GIVEN]
+    def order(self, epoch: int) -> "MixedOrder":
+        """Give the order of an epoch, nothing left out."""
+        return MixedOrder(self, epoch)
+
+    def positions_at_once(self, job: World) -> int:
+        """Say how many positions of one process are worked out at a time."""
+        return max(_COMPUTED // (job.num_ranks * job.workers_per_rank), _FEWEST_GIVEN)
 
     def samples_at(self, positions: IntArray, epoch: int) -> IntArray:
         """Tell which samples stand at these positions of an epoch.
@@ -114,16 +111,40 @@ class MixedPlan:
                 ids[members] = self._first_ids[stream] + self._order(stream, number).samples_at(within[members])
         return ids
 
-    def _deal_anew(self, positions: IntArray, start: int, num_ranks: int, epoch: int) -> IntArray:
+    def dealt(self, positions: IntArray, job: World, start: Position) -> IntArray:
         """Let ranks change places within each row of positions that they read side by side.
 
         Shares are met so evenly that with one half each and two ranks, one rank would read the one stream alone. The
         samples of a row, and so of a step, stay the same.
         """
-        rows, lanes = np.divmod(positions - start, num_ranks)
-        first = start + rows * num_ranks
-        turned = first + (lanes + _scatter(epoch * self.epoch_size + first) % num_ranks) % num_ranks
-        return np.where((rows >= 0) & (first + num_ranks <= self.epoch_size), turned, positions)
+        num_positions, num_ranks = self.num_positions(job, start.epoch), job.num_ranks
+        rows, lanes = np.divmod(positions - start.sample, num_ranks)
+        first = start.sample + rows * num_ranks
+        turned = first + (lanes + _scatter(start.epoch * self.epoch_size + first) % num_ranks) % num_ranks
+        return np.where((rows >= 0) & (first + num_ranks <= num_positions), turned, positions)
+
+    def positions_in(self, epoch: int, ids: IntArray) -> IntArray:
+        """Tell all positions of an epoch at which these samples stand: none, one, or one for each pass.
+
+        Args:
+            epoch: Counted from 0.
+            ids: Over all streams, int64 of shape (n,).
+
+        Returns:
+            int64, in no particular order.
+        """
+        begin = epoch * self.epoch_size
+        before, behind = self._mixing.counts_before(begin), self._mixing.counts_before(begin + self.epoch_size)
+        streams = np.searchsorted(self._first_ids, ids, side="right") - 1  # (n,)
+        found = [np.empty(0, np.int64)]
+        for stream in np.unique(streams).tolist():
+            size, first, last = int(self._sizes[stream]), int(before[stream]), int(behind[stream])
+            local = ids[streams == stream] - self._first_ids[stream]
+            for number in range(first // size, -(-last // size)):
+                counts = number * size + self._order(stream, number).positions_of(local)
+                counts = counts[(counts >= first) & (counts < last)]
+                found.append(self._mixing.positions_of(stream, counts) - begin)
+        return np.concatenate(found)
 
     def _order(self, stream: int, number: int) -> Order:
         """Give the order of one pass of a stream; two of each stream are kept, as a chunk may lie on a border."""
@@ -166,6 +187,7 @@ class MixedPlan:
             "shuffle_seed": self.seed,
             "shuffle_block_size": self.block_size,
             "num_canonical_nodes": [self._canonical_nodes(stream) for stream in range(len(self._sizes))],
+            "tail": self.tail,
         }
 
     def adopt(self, state: Mapping[str, Any]) -> Self:
@@ -177,6 +199,22 @@ class MixedPlan:
                 "load_state_dict(state, strict=False) to go on at the same position of this dataset's order"
             )
         return self
+
+
+@dataclass(frozen=True, slots=True)
+class MixedOrder:
+    """The samples of one epoch of a mixture in their sequence."""
+
+    plan: MixedPlan
+    epoch: int
+
+    def samples_at(self, positions: IntArray) -> IntArray:
+        """Tell which samples stand at these positions, int64 of shape (n,)."""
+        return self.plan.samples_at(positions, self.epoch)
+
+    def positions_of(self, ids: IntArray) -> IntArray:
+        """Tell all positions at which these samples stand, int64."""
+        return self.plan.positions_in(self.epoch, ids)
 
 
 def mix_evenly(
@@ -210,7 +248,7 @@ def mix_evenly(
     return MixedPlan(
         samples_per_shard=samples_per_shard,
         schedule=schedule,
-        epoch_size=epoch_size or int(sizes.sum()),
+        length=epoch_size or int(sizes.sum()),
         seed=seed,
         **order,
     )

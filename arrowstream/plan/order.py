@@ -4,9 +4,13 @@ Position p belongs to canonical node p mod C. So the positions of any number of 
 canonical nodes, and every batch draws from C distant places of the data. The shards, permuted once for all epochs, are
 cut into C runs of equal length, one a canonical node: a machine reads the same shards in every epoch.
 
-Within its run each epoch permutes the shards anew, and then shuffles the samples twice in blocks, the second time
-offset by half a block, so that no border between blocks remains. Each block's permutation is drawn from (seed, epoch,
-canonical node, pass, block) alone: any position is known from two blocks, and no epoch is ever laid out as a whole.
+Within its run each epoch permutes the units anew (shards, or their record batches), and then shuffles the samples twice
+in blocks, the second time offset by half a block, so that no border between blocks remains. Each block's permutation is
+drawn from (seed, epoch, canonical node, pass, block) alone: any position is known from two blocks, the position of any
+sample as well, and no epoch is ever laid out as a whole.
+
+A block of B samples moves a sample by less than B, twice. So a unit is live, from its first sample to its last, for at
+most 2 B positions of its run more than it would be unshuffled.
 """
 
 from functools import lru_cache
@@ -19,24 +23,41 @@ IntArray = npt.NDArray[np.int64]
 #: Samples of the whole job that are shuffled with each other; the canonical nodes share them out.
 DEFAULT_BLOCK_SIZE = 1 << 18
 MOST_CANONICAL_NODES = 64
-_FEWEST_SHARDS = 16  # of a canonical node
-_RUNS, _SHARDS, _FIRST_PASS, _SECOND_PASS = range(4)
+_FEWEST_UNITS = 16  # of a canonical node
+_RUNS, _UNITS, _FIRST_PASS, _SECOND_PASS = range(4)
 
 
-def default_canonical_nodes(num_shards: int) -> int:
+def default_canonical_nodes(num_units: int) -> int:
     """Choose the number of canonical nodes: a power of two, so that many numbers of machines divide it.
 
-    It depends on the data alone, never on the cluster. Each canonical node has at least 16 shards, so that one machine
+    It depends on the data alone, never on the cluster. Each canonical node has at least 16 units, so that one machine
     that reads for all of them has a small part of the data live.
     """
     nodes = 1
-    while nodes < MOST_CANONICAL_NODES and 2 * nodes * _FEWEST_SHARDS <= num_shards:
+    while nodes < MOST_CANONICAL_NODES and 2 * nodes * _FEWEST_UNITS <= num_units:
         nodes *= 2
     return nodes
 
 
+def units_per_shard(samples_per_shard: IntArray, rows_per_unit: IntArray | None) -> IntArray:
+    """Count the units of each shard.
+
+    Args:
+        samples_per_shard: int64 of shape (shards,).
+        rows_per_unit: Samples of each unit of a shard but its last, int64 of shape (shards,); 0 for the whole shard.
+            None: all shards are whole.
+
+    Returns:
+        int64 of shape (shards,); 0 for an empty shard.
+    """
+    if rows_per_unit is None:
+        return (samples_per_shard > 0).astype(np.int64)
+    rows = np.where(rows_per_unit > 0, rows_per_unit, np.maximum(samples_per_shard, 1))
+    return -(-samples_per_shard // rows)
+
+
 class Order:
-    """A permutation of the samples that is never stored; its memory grows with the shards.
+    """A permutation of the samples that is never stored; its memory grows with the units.
 
     Args:
         samples_per_shard: int64 of shape (shards,).
@@ -45,6 +66,7 @@ class Order:
         epoch: Not negative.
         block_size: Samples of the whole job that are shuffled with each other.
         canonical_nodes: None: as the data suggests when it is shuffled, else 1.
+        rows_per_unit: What is moved as a whole before the samples are shuffled, as :func:`units_per_shard` takes it.
     """
 
     def __init__(
@@ -56,10 +78,13 @@ class Order:
         epoch: int,
         block_size: int = DEFAULT_BLOCK_SIZE,
         canonical_nodes: int | None = None,
+        rows_per_unit: IntArray | None = None,
     ) -> None:
         self.num_samples = int(samples_per_shard.sum())
-        chosen = default_canonical_nodes(len(samples_per_shard)) if shuffle else 1
-        self.canonical_nodes = canonical_nodes or chosen
+        if canonical_nodes is None:
+            num_units = int(units_per_shard(samples_per_shard, rows_per_unit).sum())
+            canonical_nodes = default_canonical_nodes(num_units) if shuffle else 1
+        self.canonical_nodes = canonical_nodes
         self._shuffle = shuffle
         self._key = (seed, epoch)
         self._block_size = max(int(block_size) // self.canonical_nodes, 2)
@@ -67,26 +92,30 @@ class Order:
         # Canonical node c has the positions c, c + C, c + 2C, …
         self._run_lengths = (self.num_samples - nodes + self.canonical_nodes - 1) // self.canonical_nodes  # (C,)
         self._run_starts = np.cumsum(self._run_lengths) - self._run_lengths  # (C,)
+        # A run works on three blocks at a time. Kept by the order and not by the process: blocks may be large.
+        self._block_permutation = lru_cache(maxsize=4 * self.canonical_nodes)(_permutation)
         if shuffle:
-            self._lay_out(samples_per_shard)
+            self._lay_out(samples_per_shard, rows_per_unit)
 
-    def _lay_out(self, samples_per_shard: IntArray) -> None:
-        """Place the shards: a place is a number in [0, num_samples), run after run."""
+    def _lay_out(self, samples_per_shard: IntArray, rows_per_unit: IntArray | None) -> None:
+        """Place the units: a place is a number in [0, num_samples), run after run."""
         seed, epoch = self._key
         shards = np.random.default_rng((seed, _RUNS)).permutation(len(samples_per_shard))  # (shards,)
-        lengths = samples_per_shard[shards]
-        starts = np.cumsum(lengths) - lengths
         first_ids = (np.cumsum(samples_per_shard) - samples_per_shard)[shards]
+        lengths = samples_per_shard[shards]
+        if rows_per_unit is not None:
+            first_ids, lengths = cut_into_units(first_ids, lengths, rows_per_unit[shards])
+        starts = np.cumsum(lengths) - lengths  # (units,)
         holding = lengths > 0  # empty shards have no place
         starts, first_ids = starts[holding], first_ids[holding]
-        # A shard that lies across the border of two runs is cut: its second piece begins where the run does.
+        # A unit that lies across the border of two runs is cut: its second piece begins where the run does.
         borders = self._run_starts[self._run_lengths > 0]
         cut = borders[~np.isin(borders, starts, assume_unique=True)]
         behind = np.searchsorted(starts, cut)
         pieces = np.insert(starts, behind, cut)  # (pieces,), where each begins
         ids = np.insert(first_ids, behind, first_ids[behind - 1] + cut - starts[behind - 1])
         lengths = np.diff(pieces, append=self.num_samples)
-        random = np.random.default_rng((seed, epoch, _SHARDS))
+        random = np.random.default_rng((seed, epoch, _UNITS))
         permuted = np.arange(len(pieces))
         for own in np.split(permuted, np.searchsorted(pieces, borders[1:])):
             random.shuffle(own)  # views: the pieces of each run change places among themselves
@@ -107,13 +136,37 @@ class Order:
         if not self._shuffle:
             return np.asarray(self._run_starts[nodes] + within)
         # A sample moves through the first pass, then the second; from a position back to its sample it is the reverse.
-        within = self._permute(nodes, within, _SECOND_PASS, self._block_size // 2)
-        within = self._permute(nodes, within, _FIRST_PASS, 0)
+        within = self._permute(nodes, within, _SECOND_PASS, back=True)
+        within = self._permute(nodes, within, _FIRST_PASS, back=True)
         places = self._run_starts[nodes] + within
         return np.asarray(places + self._shift[np.searchsorted(self._piece_starts, places, side="right") - 1])
 
-    def _permute(self, nodes: IntArray, within: IntArray, which: int, offset: int) -> IntArray:
-        """Take one pass back: from where samples of a run stand after it to where they stood before."""
+    def positions_of(self, ids: IntArray) -> IntArray:
+        """Tell at which positions of the epoch these samples stand; the inverse of :meth:`samples_at`.
+
+        Args:
+            ids: In [0, num_samples), int64 of shape (n,).
+
+        Returns:
+            Positions, int64 of shape (n,).
+        """
+        places = self._places_of(ids) if self._shuffle else ids
+        nodes = np.searchsorted(self._run_starts, places, side="right") - 1
+        within = places - self._run_starts[nodes]
+        if self._shuffle:
+            within = self._permute(nodes, within, _FIRST_PASS, back=False)
+            within = self._permute(nodes, within, _SECOND_PASS, back=False)
+        return np.asarray(within * self.canonical_nodes + nodes)
+
+    def _places_of(self, ids: IntArray) -> IntArray:
+        first_ids = self._piece_starts + self._shift  # (pieces,)
+        by_id = np.argsort(first_ids)
+        pieces = by_id[np.searchsorted(first_ids, ids, side="right", sorter=by_id) - 1]
+        return np.asarray(ids - self._shift[pieces])
+
+    def _permute(self, nodes: IntArray, within: IntArray, which: int, *, back: bool) -> IntArray:
+        """Take samples of runs through one pass, or back from where they stand after it to where they stood before."""
+        offset = self._block_size // 2 if which == _SECOND_PASS else 0
         blocks = (within + offset) // self._block_size
         permuted = np.empty_like(within)
         # Sorted by block rather than masked block by block: 64 canonical nodes have hundreds of blocks in a chunk.
@@ -125,14 +178,24 @@ class Order:
             node, block = int(nodes[members[0]]), int(blocks[members[0]])
             start = max(block * self._block_size - offset, 0)
             stop = min((block + 1) * self._block_size - offset, int(self._run_lengths[node]))
-            permutation = _block_permutation((*self._key, node, which, block), stop - start)
+            permutation = self._block_permutation((*self._key, node, which, block), stop - start)
+            if not back:
+                permutation = np.argsort(permutation)  # of a permutation: its inverse
             permuted[members] = start + permutation[within[members] - start]
         return permuted
 
 
-# Three blocks for each canonical node are in use at a time: together three times the samples of DEFAULT_BLOCK_SIZE.
-@lru_cache(maxsize=512)
-def _block_permutation(key: tuple[int, ...], length: int) -> npt.NDArray[np.int64]:
+def cut_into_units(first_ids: IntArray, lengths: IntArray, rows_per_unit: IntArray) -> tuple[IntArray, IntArray]:
+    """Cut shards into units: first ids and lengths of the shards, (shards,), become those of the units, (units,)."""
+    counts = units_per_shard(lengths, rows_per_unit)
+    within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)  # number in its shard
+    offsets = within * np.repeat(rows_per_unit, counts)  # a whole shard has one unit, and that number is 0
+    left = np.repeat(lengths, counts) - offsets
+    rows = np.repeat(np.where(rows_per_unit > 0, rows_per_unit, lengths), counts)
+    return np.repeat(first_ids, counts) + offsets, np.minimum(left, rows)
+
+
+def _permutation(key: tuple[int, ...], length: int) -> IntArray:
     permutation = np.random.default_rng(key).permutation(length)
     permutation.setflags(write=False)
     return permutation

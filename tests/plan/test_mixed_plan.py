@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arrowstream.errors import StateMismatchError
-from arrowstream.plan.epoch_plan import choose_plan
-from arrowstream.plan.mixed_plan import MixedPlan
+from arrowstream.plan.epoch_plan import WindowedPlan
+from arrowstream.plan.mixed_plan import MixedPlan, mix_evenly
 from arrowstream.plan.mosaic.weights import Weight
 from arrowstream.plan.schedule import Schedule
 from arrowstream.plan.state import Position, read_state, write_state
+from arrowstream.plan.window import Shards, Window
 from arrowstream.world import World
 
 SHARDS = [[5, 4, 6, 1], [30], [0, 7, 7], [2]]
@@ -29,17 +30,13 @@ def mix(
     shards: Sequence[Sequence[int]] = SHARDS,
     **given: Any,
 ) -> MixedPlan:
-    defaults: dict[str, Any] = {"batch_size": 4, "shuffle": True, "seed": 7, "shuffle_block_size": 16}
-    plan = choose_plan(
+    defaults: dict[str, Any] = {"batch_size": 4, "shuffle": True, "seed": 7, "block_size": 16}
+    return mix_evenly(
         [np.array(each, np.int64) for each in shards],
         [Weight()] * len(shards) if weights is None else weights,
-        mixing="even",
-        mixing_schedule=None if schedule is None else Schedule.parse(schedule, len(shards)),
-        **{"epoch_size": None, "num_canonical_nodes": None, "shuffle_algo": None, "replication": None}
-        | {"batching_method": "random", **defaults, **given},
+        schedule=None if schedule is None else Schedule.parse(schedule, len(shards)),
+        **{"epoch_size": None, "num_canonical_nodes": None, **defaults, **given},
     )
-    assert isinstance(plan, MixedPlan)
-    return plan
 
 
 def steps(plan: MixedPlan, position: Position, nodes: int, ranks: int, workers: int, batch: int) -> list[list[int]]:
@@ -199,7 +196,7 @@ def test_each_pass_and_each_stream_has_an_order_of_its_own() -> None:
 
 def test_the_end_of_a_long_run_is_known_as_its_begin_is() -> None:
     shards = [np.full(1000, 10**6), np.full(500, 10**6)]
-    plan = mix(schedule=[(0, [0.3, 0.7])], shards=shards, epoch_size=10**9, shuffle_block_size=1 << 12)
+    plan = mix(schedule=[(0, [0.3, 0.7])], shards=shards, epoch_size=10**9, block_size=1 << 12)
     ids = plan.samples_at(np.arange(10**9 - 1000, 10**9), 1000)
     assert abs(np.count_nonzero(ids < 10**9) - 300) <= 1
     assert len(set(ids.tolist())) == 1000
@@ -269,11 +266,10 @@ def test_another_order_is_refused_by_name(other: dict[str, Any], named: str) -> 
 
 
 def test_states_of_mixtures_and_of_the_order_without_shares_are_told_apart() -> None:
-    shards = [np.array(each, np.int64) for each in SHARDS]
-    plain = choose_plan(
-        shards, [Weight()] * 4, batch_size=4, num_canonical_nodes=None, shuffle=True, shuffle_algo=None,
-        shuffle_block_size=16, seed=7, epoch_size=None, batching_method="random", replication=None,
-    ).settings(World())  # fmt: skip
+    sizes = np.concatenate([np.array(each, np.int64) for each in SHARDS])
+    shards = Shards(num_samples=sizes, rows_per_batch=0 * sizes, num_bytes=100 * sizes)
+    window = Window(unit="shard", block_size=16, canonical_nodes=1)
+    plain = WindowedPlan(shards=shards, batch_size=4, shuffle=True, seed=7, window=window).settings(World())
     mixed = mix().settings(World())
     here, there = Position(epoch=0, sample=4), World()
     with pytest.raises(StateMismatchError, match="mixing: "):
@@ -300,3 +296,49 @@ def test_a_state_of_mosaicml_streaming_is_refused() -> None:
 def test_shares_of_nothing_are_refused(arguments: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         mix(shards=[[5, 5], [0]], **arguments)
+
+
+@given(schedule=SCHEDULES, epoch_size=st.integers(1, 120), epoch=st.integers(0, 3))
+def test_a_sample_is_found_where_it_stands(schedule: Any, epoch_size: int, epoch: int) -> None:
+    plan = mix(schedule=schedule, epoch_size=epoch_size)
+    ids = plan.ids_at(World(), epoch, np.arange(epoch_size))
+    for sample in range(sum(SIZES)):
+        found = plan.positions_of(World(), epoch, np.array([sample]))
+        assert sorted(found.tolist()) == np.flatnonzero(ids == sample).tolist()
+
+
+@given(schedule=SCHEDULES, skips=st.lists(st.tuples(st.integers(0, 30), st.integers(1, 9)), max_size=3))
+def test_what_is_left_out_is_not_read_and_the_rest_keeps_its_order(schedule: Any, skips: list[tuple[int, int]]) -> None:
+    plan = mix(schedule=schedule, epoch_size=100)
+    runs = tuple((0, 40 * number // 2 + start, 40 * number // 2 + start + 1) for number, (start, _) in enumerate(skips))
+    runs = tuple({start: (epoch, start, stop) for epoch, start, stop in runs}.values())
+    left_out = {start for _, start, _ in runs}
+    whole = plan.ids_at(World(), 0, np.arange(100)).tolist()
+    short = plan.skipping(runs)
+    found = np.concatenate(list(short.sample_ids(World(), Position(epoch=0, sample=0)))).tolist()
+    assert found == [sample for position, sample in enumerate(whole) if position not in left_out]
+
+
+@pytest.mark.parametrize("tail", ["repeat", "drop", "pad"])
+def test_a_mixture_has_the_tails_of_any_order(tail: Any) -> None:
+    plan = mix(schedule=[(0, [1, 1, 1, 1])], epoch_size=102, tail=tail, batch_size=4)
+    ranks = [World(ranks_per_node=5, rank=rank) for rank in range(5)]
+    start = Position(epoch=0, sample=0)
+    read = [np.concatenate(list(plan.sample_ids(rank, start))).tolist() for rank in ranks]
+    assert {len(ids) for ids in read} == {{"repeat": 21, "drop": 20, "pad": 21}[tail]}
+    padding = [plan.padding_at(rank, start) for rank in ranks]
+    assert sum(number is not None for number in padding) == (3 if tail == "pad" else 0)
+    if tail == "pad":
+        kept = Counter(s for ids, left in zip(read, padding, strict=True) for n, s in enumerate(ids) if n != left)
+        assert kept == Counter(plan.ids_at(World(), 0, np.arange(102)).tolist())
+
+
+def test_replicas_of_a_mixture_read_the_same() -> None:
+    plan = mix(schedule=[(0, [1, 2, 1, 0])], epoch_size=100, replication=2)
+    read = [
+        np.concatenate(list(plan.sample_ids(World(ranks_per_node=4, rank=rank), Position(epoch=0, sample=0)))).tolist()
+        for rank in range(4)
+    ]
+    assert read[0] == read[1]
+    assert read[2] == read[3]
+    assert read[0] != read[2]
