@@ -13,13 +13,28 @@ if TYPE_CHECKING:
     from arrowstream.scan import scan, to_arrow_dataset
     from arrowstream.stream import Stream
     from arrowstream.torch import StreamingDataset
-    from arrowstream.writer import MDSWriter
+    from arrowstream.writer import CSVWriter, JSONWriter, MDSWriter, TSVWriter, XSVWriter
 
-__all__ = ["MDSWriter", "Stream", "StreamingDataset", "scan", "to_arrow_dataset", "write_dataframe"]
+__all__ = [
+    "CSVWriter",
+    "JSONWriter",
+    "MDSWriter",
+    "Stream",
+    "StreamingDataset",
+    "TSVWriter",
+    "XSVWriter",
+    "scan",
+    "to_arrow_dataset",
+    "write_dataframe",
+]
 
 _HOMES = {
+    "CSVWriter": "arrowstream.writer",
+    "JSONWriter": "arrowstream.writer",
     "MDSWriter": "arrowstream.writer",
     "Stream": "arrowstream.stream",
+    "TSVWriter": "arrowstream.writer",
+    "XSVWriter": "arrowstream.writer",
     "scan": "arrowstream.scan",
     "to_arrow_dataset": "arrowstream.scan",
     "write_dataframe": "arrowstream.frames",

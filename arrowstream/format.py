@@ -27,7 +27,7 @@ from typing import Any, BinaryIO, ClassVar
 
 import pyarrow as pa
 
-from arrowstream.index import Shard
+from arrowstream.index import IntArray, Shard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +86,32 @@ class Format(ABC):
             CorruptShardError: The file is not what it claims to be.
         """
 
+    def row_bytes(self, batch: pa.RecordBatch, options: Mapping[str, Any], first_row: int) -> IntArray | None:
+        """Tell how many bytes each row will take in a file, so that shards keep to their size limit.
+
+        Args:
+            batch: Rows that are going to be written; none when a writer asks whether the format takes such columns.
+            options: As for ``write``.
+            first_row: Number that errors call the first of the rows by.
+
+        Returns:
+            int64 of shape (rows,); None: as many as in an Arrow IPC file.
+
+        Raises:
+            EncodingError: The format cannot hold a column of this type, or a value.
+        """
+        del batch, options, first_row
+        return None
+
     def write(
-        self, path: Path, schema: pa.Schema, batches: Sequence[pa.RecordBatch], *, codec: str | None, level: int | None
+        self,
+        path: Path,
+        schema: pa.Schema,
+        batches: Sequence[pa.RecordBatch],
+        *,
+        codec: str | None,
+        level: int | None,
+        options: Mapping[str, Any],
     ) -> WrittenShard:
         """Write one shard.
 
@@ -97,8 +121,10 @@ class Format(ABC):
             batches: All rows; every batch has the same number of rows but the last.
             codec: One of ``codecs``, or None.
             level: Of the codec; None where it has none.
+            options: What the index will say of the files, in JSON values.
 
         Raises:
+            EncodingError: The format cannot hold a column of this type, or a value.
             NotImplementedError: The format only reads.
         """
         raise NotImplementedError(f"the format {self.name!r} only reads")

@@ -10,7 +10,8 @@ Ours says three things more in the metadata of its schema:
 """
 
 import mmap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,6 +22,8 @@ from arrowstream.errors import CorruptShardError, MissingShardError
 CONTENT = b"arrowstream.content"
 ROWS_PER_BATCH = b"arrowstream.rows_per_batch"
 BATCHES = b"arrowstream.batches"
+#: Bytes of a record batch: the unit of range reads and of the finest shuffle.
+BATCH_BYTES = 1 << 20
 _BATCH_DIGITS = 40
 # Stand-ins until the file is written; their lengths are those of what replaces them.
 _UNKNOWN_CONTENT = b"content to come".ljust(16, b".")
@@ -50,23 +53,102 @@ def write_file(
         The identity of the rows, 16 hex digits.
     """
     compression = pa.Codec(codec, compression_level=level) if codec else None
+    marked = _marked(schema, batches[0].num_rows if batches else 0, len(batches), content)
+    ends = _write(path, marked, _with_shared_dictionaries(schema, batches), compression)
+    return _fill_in(path, schema, ends, content)
+
+
+def write_rows(
+    path: Path,
+    schema: pa.Schema,
+    chunks: Iterable[pa.RecordBatch],
+    *,
+    num_samples: int,
+    num_bytes: int,
+    content: str,
+) -> None:
+    """Write rows as an Arrow IPC file as they come; memory stays within a few chunks and one record batch.
+
+    Args:
+        path: The file to make.
+        schema: Of all the chunks; without dictionaries.
+        chunks: Record batches of any size.
+        num_samples: Rows in all of them.
+        num_bytes: About what they take, in whatever form they come from; keeps rows that grow within bounds.
+        content: Identity of the rows.
+
+    Raises:
+        CorruptShardError: There are more or fewer rows.
+    """
+    chunks = iter(chunks)
+    first = next((chunk for chunk in chunks if chunk.num_rows), None)
+    if first is None or not num_samples:
+        _check_rows(first.num_rows if first is not None else 0, num_samples)
+        write_file(path, schema, [], content=content)
+        return
+    row_bytes = max(first.nbytes / first.num_rows, num_bytes / num_samples / 4)
+    num_batches = max(1, round(num_samples * row_bytes / BATCH_BYTES))
+    rows_per_batch = -(-num_samples // num_batches)
+    num_batches = -(-num_samples // rows_per_batch)
+    batches = recut(_counted(chain([first], chunks), num_samples), rows_per_batch)
+    ends = _write(path, _marked(schema, rows_per_batch, num_batches, content), batches, None)
+    _fill_in(path, schema, ends, content)
+
+
+def recut(chunks: Iterable[pa.RecordBatch], rows_per_batch: int) -> Iterator[pa.RecordBatch]:
+    """Cut and join record batches, so that every one has the same number of rows but the last."""
+    parts: list[pa.RecordBatch] = []
+    missing = rows_per_batch
+    for chunk in chunks:
+        start = 0
+        while start < chunk.num_rows:
+            part = chunk.slice(start, missing)
+            parts.append(part)
+            start += part.num_rows
+            missing -= part.num_rows
+            if not missing:
+                yield _concatenate(parts)
+                parts, missing = [], rows_per_batch
+    if parts:
+        yield _concatenate(parts)
+
+
+def _concatenate(parts: list[pa.RecordBatch]) -> pa.RecordBatch:
+    return parts[0] if len(parts) == 1 else pa.concat_batches(parts)
+
+
+def _counted(chunks: Iterable[pa.RecordBatch], num_samples: int) -> Iterator[pa.RecordBatch]:
+    found = 0
+    for chunk in chunks:
+        found += chunk.num_rows
+        if found > num_samples:
+            raise CorruptShardError(f"holds more than {num_samples} rows, the index says {num_samples}")
+        yield chunk
+    _check_rows(found, num_samples)
+
+
+def _check_rows(found: int, num_samples: int) -> None:
+    if found != num_samples:
+        raise CorruptShardError(f"holds {found} rows, the index says {num_samples}")
+
+
+def _write(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch], compression: pa.Codec | None) -> list[int]:
     ends: list[int] = []
     with (
         pa.OSFile(str(path), "wb") as sink,
-        pa.ipc.new_file(
-            sink, _marked(schema, batches, content), options=pa.ipc.IpcWriteOptions(compression=compression)
-        ) as writer,
+        pa.ipc.new_file(sink, schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as writer,
     ):
-        for batch in _with_shared_dictionaries(schema, batches):
+        for batch in batches:
             writer.write_batch(batch)
             ends.append(sink.tell())
-    return _fill_in(path, schema, ends, content)
+    return ends
 
 
 def file_bytes(schema: pa.Schema, batches: Sequence[pa.RecordBatch]) -> int:
     """Tell how long the uncompressed file of these record batches is, to the byte, without writing it."""
     sink = pa.MockOutputStream()
-    with pa.ipc.new_file(sink, _marked(schema, batches, None)) as writer:
+    marked = _marked(schema, batches[0].num_rows if batches else 0, len(batches), None)
+    with pa.ipc.new_file(sink, marked) as writer:
         for batch in _with_shared_dictionaries(schema, batches):
             writer.write_batch(batch)
     return int(sink.size())
@@ -159,13 +241,13 @@ def validate(reader: pa.ipc.RecordBatchFileReader, path: Path, num_samples: int)
         raise CorruptShardError(f"{path}: its record batches are not of one size")
 
 
-def _marked(schema: pa.Schema, batches: Sequence[pa.RecordBatch], content: str | None) -> pa.Schema:
+def _marked(schema: pa.Schema, rows_per_batch: int, num_batches: int, content: str | None) -> pa.Schema:
     return schema.with_metadata(
         {
             **(schema.metadata or {}),
             CONTENT: content.encode() if content else _UNKNOWN_CONTENT,
-            ROWS_PER_BATCH: str(batches[0].num_rows if batches else 0).encode(),
-            BATCHES: _UNKNOWN_BATCH * len(batches),
+            ROWS_PER_BATCH: str(rows_per_batch).encode(),
+            BATCHES: _UNKNOWN_BATCH * num_batches,
         }
     )
 

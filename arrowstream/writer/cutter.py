@@ -1,13 +1,14 @@
 """Where one shard ends and the next begins."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-#: Bytes of a record batch: the unit of range reads and of the finest shuffle.
-BATCH_BYTES = 1 << 20
+from arrowstream.index import IntArray
+from arrowstream.ipc import BATCH_BYTES, recut
+
 # What an Arrow IPC file adds to the buffers of its rows, at most: in all, a record batch, and a buffer.
 _FILE_OVERHEAD, _BATCH_OVERHEAD, _BUFFER_OVERHEAD = 2048, 512, 40
 # A chunk that is a smaller part of a shard is not cut to fill it up.
@@ -20,12 +21,22 @@ class ShardCutter:
 
     Args:
         schema: Of all record batches.
-        size_limit: Bytes that a shard's Arrow IPC file takes at most without compression; None: no limit.
+        size_limit: Bytes that a shard's file takes at most without compression; None: no limit.
+        row_bytes: Gives, for a record batch and the number of its first row, the bytes of each row in the file. None:
+            it is an Arrow IPC file.
     """
 
-    def __init__(self, schema: pa.Schema, size_limit: int | None) -> None:
+    def __init__(
+        self,
+        schema: pa.Schema,
+        size_limit: int | None,
+        row_bytes: Callable[[pa.RecordBatch, int], IntArray] | None = None,
+    ) -> None:
         self._schema = schema
         self._limit = size_limit
+        self._row_bytes = row_bytes
+        self._file_rows_bytes = 0  # of the rows collected, where row_bytes tells
+        self._num_rows = 0  # ever taken in
         self._fixed_bytes = _FILE_OVERHEAD + 2 * schema.serialize().size
         self._batch_bytes = _BATCH_OVERHEAD + _BUFFER_OVERHEAD * sum(map(_num_buffers, schema.types))
         self._chunks: list[pa.RecordBatch] = []
@@ -37,8 +48,28 @@ class ShardCutter:
         Yields:
             The record batches of a shard, every one of the same number of rows but the last.
         """
-        for part in _with_own_dictionaries(chunk):
-            yield from self._add(part)
+        if self._row_bytes is not None:
+            yield from self._add_sized(chunk, np.cumsum(self._row_bytes(chunk, self._num_rows)))
+        else:
+            for part in _with_own_dictionaries(chunk):
+                yield from self._add(part)
+        self._num_rows += chunk.num_rows
+
+    def _add_sized(self, chunk: pa.RecordBatch, ends: IntArray) -> Iterator[list[pa.RecordBatch]]:
+        start = 0
+        while start < chunk.num_rows:
+            before = int(ends[start - 1]) if start else 0
+            stop = chunk.num_rows
+            if self._limit is not None:
+                stop = int(np.searchsorted(ends, before + self._limit - self._file_rows_bytes, side="right"))
+                # A sample that is larger than a shard may be has one of its own.
+                stop = max(stop, start if self._chunks else start + 1)
+            if stop > start:
+                self._keep(chunk.slice(start, stop - start))
+                self._file_rows_bytes += int(ends[stop - 1]) - before
+            if stop < chunk.num_rows:
+                yield self.finish()
+            start = stop
 
     def _add(self, chunk: pa.RecordBatch) -> Iterator[list[pa.RecordBatch]]:
         while chunk.num_rows:
@@ -55,6 +86,7 @@ class ShardCutter:
         """Give the rows that are left, as the record batches of a last shard; empty when there are none."""
         chunks, self._chunks = self._chunks, []
         num_bytes, self._num_bytes = self._num_bytes, 0
+        self._file_rows_bytes = 0
         return _rebatch(chunks, num_bytes)
 
     def _keep(self, chunk: pa.RecordBatch) -> None:
@@ -90,22 +122,7 @@ def _rebatch(chunks: list[pa.RecordBatch], num_bytes: int) -> list[pa.RecordBatc
         return chunks
     num_batches = max(1, round(num_bytes / BATCH_BYTES))
     rows_per_batch = -(-num_rows // num_batches)
-    batches = []
-    parts: list[pa.RecordBatch] = []
-    missing = rows_per_batch
-    for chunk in chunks:
-        start = 0
-        while start < chunk.num_rows:
-            part = chunk.slice(start, missing)
-            parts.append(part)
-            start += part.num_rows
-            missing -= part.num_rows
-            if not missing:
-                batches.append(_concatenate(parts))
-                parts, missing = [], rows_per_batch
-    if parts:
-        batches.append(_concatenate(parts))
-    return batches
+    return list(recut(chunks, rows_per_batch))
 
 
 def _are_batches(chunks: list[pa.RecordBatch]) -> bool:
@@ -134,10 +151,6 @@ def _compacted(column: pa.DictionaryArray) -> pa.DictionaryArray:
     used = np.unique(column.indices.drop_null().to_numpy())  # in the order of the dictionary, which may have a meaning
     indices = pc.index_in(column.indices, pa.array(used, column.type.index_type)).cast(column.type.index_type)
     return pa.DictionaryArray.from_arrays(indices, column.dictionary.take(pa.array(used)), ordered=column.type.ordered)
-
-
-def _concatenate(parts: list[pa.RecordBatch]) -> pa.RecordBatch:
-    return parts[0] if len(parts) == 1 else pa.concat_batches(parts)
 
 
 def _num_bytes(chunk: pa.RecordBatch) -> int:

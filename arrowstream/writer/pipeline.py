@@ -4,9 +4,10 @@ import errno
 import os
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +31,7 @@ class Pipeline:
         output: Where the files go.
         compression: As the user gave it.
         hashes: Names of the hashes to take of each file.
+        options: What the format has to know of its files.
         max_workers: Shards under way at a time; each holds its rows in memory.
         progress: Told the bytes of each shard that is done.
     """
@@ -41,6 +43,7 @@ class Pipeline:
         *,
         compression: str | None,
         hashes: Sequence[str],
+        options: Mapping[str, Any],
         max_workers: int | None,
         progress: Progress,
     ) -> None:
@@ -52,6 +55,7 @@ class Pipeline:
         self._compression = parse_compression(compression)
         self._inside = self._compression is not None and self._compression.codec in format.codecs
         self._hashes = hashes
+        self._options = options
         self._progress = progress
         workers = max_workers or min(4, (os.cpu_count() or 1) + 1)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="arrowstream-write")
@@ -120,6 +124,7 @@ class Pipeline:
             batches,
             codec=inner.codec if inner is not None else None,
             level=inner.level if inner is not None else None,
+            options=self._options,
         )
         if compression is not None and inner is None:
             wrapped = path.with_suffix(".wrapped")

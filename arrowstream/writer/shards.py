@@ -1,7 +1,7 @@
 """The writers that people use: samples and record batches in, shards and an index out."""
 
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, ClassVar, Self
 
 import pyarrow as pa
@@ -9,11 +9,12 @@ import pyarrow as pa
 from arrowstream.columns import Encoding
 from arrowstream.errors import ArrowStreamError, EncodingError, MissingColumnError
 from arrowstream.hashing import DEFAULT_HASH, check_hash_names
-from arrowstream.index import INDEX_NAME, Index
+from arrowstream.index import INDEX_NAME, Index, IntArray
+from arrowstream.ipc import BATCH_BYTES
 from arrowstream.progress import Progress
 from arrowstream.registry import load_format
 from arrowstream.units import parse_bytes
-from arrowstream.writer.cutter import BATCH_BYTES, ShardCutter
+from arrowstream.writer.cutter import ShardCutter
 from arrowstream.writer.output import Out, Output
 from arrowstream.writer.pipeline import Pipeline, group_of
 from arrowstream.writer.schema import Columns, infer_columns, parse_columns
@@ -54,6 +55,8 @@ class ShardWriter:
     """
 
     format_name: ClassVar[str]
+    #: What the format has to know of its files; the index keeps it.
+    _format_options: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(
         self,
@@ -94,6 +97,7 @@ class ShardWriter:
             self._output,
             compression=compression,
             hashes=self.hashes,
+            options=self._format_options,
             max_workers=max_workers,
             progress=self._progress,
         )
@@ -186,9 +190,9 @@ class ShardWriter:
 
     def _add(self, batch: pa.RecordBatch) -> None:
         self._check_open()
-        self._num_samples += batch.num_rows
         for shard in self._cutter.add(batch):
             self._pipeline.start(self._schema, shard)
+        self._num_samples += batch.num_rows
 
     def _check_open(self) -> None:
         if self._closed:
@@ -218,13 +222,24 @@ class ShardWriter:
         self._encodings = encodings
         self._encoders = [(name, encoding.encode) for name, encoding in encodings.items()]
         self._schema = pa.schema([encoding.field(name) for name, encoding in encodings.items()])
-        self._cutter = ShardCutter(self._schema, self.size_limit)
+        self._cutter = ShardCutter(self._schema, self.size_limit, self._counter())
         self._rows_at_once = _FIRST_ROWS
         self._sized = [
             number
             for number, kind in enumerate(self._schema.types)
             if pa.types.is_string(kind) or pa.types.is_binary(kind)
         ]
+
+    def _counter(self) -> Callable[[pa.RecordBatch, int], IntArray] | None:
+        """Ask the format, by means of no rows, whether it takes the columns and counts the bytes of rows."""
+
+        def row_bytes(batch: pa.RecordBatch, first_row: int) -> IntArray:
+            sizes = self._format.row_bytes(batch, self._format_options, first_row)
+            assert sizes is not None  # it told them for no rows
+            return sizes
+
+        no_rows = pa.record_batch([encoding.to_arrow([]) for encoding in self._encodings.values()], self._schema)
+        return None if self._format.row_bytes(no_rows, self._format_options, 0) is None else row_bytes
 
     def finish(self) -> Index:
         """Write what is left, wait for all uploads, and put the index in its place.
@@ -247,6 +262,7 @@ class ShardWriter:
                 columns={name: encoding.name for name, encoding in self._encodings.items()},
                 compression=self.compression,
                 size_limit=self.size_limit,
+                options=self._format_options,
             )
             index = Index(groups=(group,))
             self._output.write(INDEX_NAME, index.to_json())

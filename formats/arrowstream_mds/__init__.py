@@ -1,8 +1,8 @@
 """MDS over Arrow IPC: the native format. A shard is an Arrow IPC file whose fields name their encodings."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pyarrow as pa
 
@@ -28,9 +28,17 @@ class MDS(Format):
             source.replace(target)
 
     def write(
-        self, path: Path, schema: pa.Schema, batches: Sequence[pa.RecordBatch], *, codec: str | None, level: int | None
+        self,
+        path: Path,
+        schema: pa.Schema,
+        batches: Sequence[pa.RecordBatch],
+        *,
+        codec: str | None,
+        level: int | None,
+        options: Mapping[str, Any],
     ) -> WrittenShard:
         """Write one Arrow IPC file."""
+        del options
         content = ipc.write_file(path, schema, batches, codec=codec, level=level)
         raw_bytes = ipc.file_bytes(schema, batches) if codec else path.stat().st_size
         return WrittenShard(raw_bytes=raw_bytes, content=content)
