@@ -15,6 +15,7 @@ from arrowstream.errors import CorruptShardError, IndexFormatError
 from arrowstream.format import Description
 from arrowstream_csv.cells import refusal
 from arrowstream_csv.dialect import Dialect
+from arrowstream_csv.explain import explain
 from arrowstream_csv.read import Head, Text, read_head, read_rows
 
 # Every whole number up to here is a float of its own.
@@ -66,8 +67,11 @@ def _numbered_names(file: BinaryIO, head: Head, dialect: Dialect) -> list[str]:
     if head.is_all:
         raise CorruptShardError("is empty; name its columns in the options")
     text = Text(file, head, dialect, [])
-    with text.open({}) as reader:
-        return list(reader.schema.names)
+    try:
+        with text.open({}) as reader:
+            return list(reader.schema.names)
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise CorruptShardError(explain(error, text, {})) from error
 
 
 class _Column:

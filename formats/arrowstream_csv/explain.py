@@ -3,12 +3,15 @@
 Arrow counts rows, and of those only the ones that are not blank. An editor counts lines.
 """
 
+import csv
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
+
+from arrowstream_csv.dialect import Dialect
 
 if TYPE_CHECKING:
     from arrowstream_csv.read import Text
@@ -35,31 +38,38 @@ def explain(error: Exception, text: "Text", types: Mapping[str, pa.DataType]) ->
     message = str(error)
     if match := _RAGGED.search(message):
         row, expected, found, line = match.groups()
-        return f"line {_line_of(int(row), text)}: has {found} cells, expected {expected}: {_short(line)}"
+        return f"{_place(int(row), text)}: has {found} cells, expected {expected}: {_short(line)}"
     if match := _CELL.search(message):
         column, row, problem = match.groups()
         name = list(types)[int(column)]
         hint = "; convert the file" if "UTF8" in problem else ""
-        line = _line_of(int(row), text)
-        return f"line {line}, column {name!r}: expected {types[name]}, got {_short(problem)}{hint}"
+        return f"{_place(int(row), text)}, column {name!r}: expected {types[name]}, got {_short(problem)}{hint}"
     if "straddling" in message:
         return f"a row is longer than {text.block_bytes} bytes; is a quote missing?"
     return f"cannot be read as text separated by {text.dialect.separator!r} ({_short(message)})"
 
 
-def _line_of(row: int, text: "Text") -> int:
+def _place(row: int, text: "Text") -> str:
     """Find the line on which a row begins; both count from 1, and a header is row 1."""
-    header = text.names if text.dialect.header else []
-    rows_before = row - 1 - bool(header)
-    line = text.head.blank_lines + row + sum(name.count("\n") for name in header)
-    with text.open(dict.fromkeys(text.names, pa.binary()), with_blank_rows=True, skip_ragged=True) as reader:
-        for batch in reader:
-            before = batch.slice(0, rows_before)
-            line += sum(pc.sum(pc.count_substring(column, "\n")).as_py() or 0 for column in before.columns)
-            rows_before -= before.num_rows
-            if not rows_before:
-                break
-    return line
+    # Latin-1 takes every byte for one character.
+    lines = (line.decode("latin-1") for line in text.rewound())
+    reader = csv.reader(lines, **csv_arguments(text.dialect))
+    try:
+        for _ in islice(reader, row - 1):
+            pass
+    except csv.Error:  # a cell that is larger than that module takes
+        return f"row {row}"
+    return f"line {text.head.blank_lines + reader.line_num + 1}"
+
+
+def csv_arguments(dialect: Dialect) -> dict[str, Any]:
+    """Say it to Python's csv module."""
+    return {
+        "delimiter": dialect.separator,
+        "quotechar": dialect.quote,
+        "quoting": csv.QUOTE_MINIMAL if dialect.quote else csv.QUOTE_NONE,
+        "escapechar": dialect.escape,
+    }
 
 
 def _short(text: str) -> str:

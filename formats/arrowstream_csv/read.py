@@ -20,7 +20,7 @@ from arrowstream.errors import CorruptShardError, EncodingError
 from arrowstream.lines import BLOCK_BYTES, MAX_BLOCK_BYTES
 from arrowstream_csv.cells import refusal
 from arrowstream_csv.dialect import Dialect
-from arrowstream_csv.explain import explain
+from arrowstream_csv.explain import csv_arguments, explain
 
 _HEAD_BYTES = 1 << 20
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n|$)")
@@ -122,13 +122,7 @@ def _first_row(text: bytes, dialect: Dialect) -> tuple[list[str], int]:
             end = match.end()
             yield match[0].decode()
 
-    reader = csv.reader(
-        lines(),
-        delimiter=dialect.separator,
-        quotechar=dialect.quote,
-        quoting=csv.QUOTE_MINIMAL if dialect.quote else csv.QUOTE_NONE,
-        escapechar=dialect.escape,
-    )
+    reader = csv.reader(lines(), **csv_arguments(dialect))
     return next(reader, []) or [""], end
 
 
@@ -183,21 +177,24 @@ class Text:
         self.names = names
         self.block_bytes = BLOCK_BYTES
 
+    def rewound(self) -> BinaryIO:
+        """Give the file, at the first row."""
+        self._file.seek(self.head.start)
+        return self._file
+
     @contextmanager
     def open(
-        self, types: Mapping[str, pa.DataType], *, with_blank_rows: bool = False, skip_ragged: bool = False
+        self, types: Mapping[str, pa.DataType], *, with_blank_rows: bool = False
     ) -> Iterator[pacsv.CSVStreamingReader]:
         """Begin to read.
 
         Args:
             types: Of the columns to give.
             with_blank_rows: Whether blank lines come as rows of missing values.
-            skip_ragged: Whether rows with too few or too many cells are left out.
         """
         dialect = self.dialect
         nulls = [""] if dialect.null_values is None else list(dialect.null_values)
-        self._file.seek(self.head.start)
-        turn = _Turn(self._file)
+        turn = _Turn(self.rewound())
         try:
             with pacsv.open_csv(
                 pa.PythonFile(turn, "r"),
@@ -215,7 +212,6 @@ class Text:
                     escape_char=dialect.escape or False,
                     newlines_in_values=dialect.quote is not None,
                     ignore_empty_lines=not (dialect.blank_rows or with_blank_rows),
-                    invalid_row_handler=(lambda _: "skip") if skip_ragged else None,
                 ),
                 convert_options=pacsv.ConvertOptions(
                     column_types=types,
