@@ -65,30 +65,35 @@ def describe_file(file: BinaryIO, newline: str, options: Mapping[str, Any]) -> D
 
 def _look(block: bytes, found: dict[str, pa.DataType | None], first_line: int) -> int:
     """Widen the columns so that they hold the values of a block, and count its rows."""
-    table = _parsed(block)
-    if table is None:
-        num_rows = 0
-        for line, sample in parse_lines(block, first_line):
-            num_rows += 1
-            for name, value in sample.items():
-                if not is_text(name):
-                    raise CorruptShardError(f"line {line}: has the key {name!r}, which is no text that UTF-8 can hold")
-                _widen(found, name, _type_of(value))
+    parsed = _parsed(block)
+    if parsed is not None:
+        num_rows, types = parsed
+        for name, kind in types.items():
+            _widen(found, name, kind)
         return num_rows
-    for field in table.schema:
-        _widen(found, field.name, _without_times(field.type))
-    return int(table.num_rows)
+    num_rows = 0
+    for line, sample in parse_lines(block, first_line):
+        num_rows += 1
+        for name, value in sample.items():
+            if not is_text(name):
+                raise CorruptShardError(f"line {line}: has the key {name!r}, which is no text that UTF-8 can hold")
+            _widen(found, name, _type_of(value))
+    return num_rows
 
 
-def _parsed(block: bytes) -> pa.Table | None:
-    """Have Arrow parse a block; None where it cannot, or would lose digits."""
+def _parsed(block: bytes) -> tuple[int, dict[str, pa.DataType]] | None:
+    """Have Arrow count the rows and find the types of a block; None where it cannot, or would lose digits."""
     if _depth(block) > _MAX_DEPTH:
         return None
     try:
         table = parse_block(block, None)
+        # Arrow does not check that names are UTF-8, nested ones neither, until they are asked for.
+        types = {field.name: _without_times(field.type) for field in table.schema}
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError):
         return None
-    return None if any(_is_huge(column) for chunked in table.columns for column in chunked.chunks) else table
+    if any(_is_huge(column) for chunked in table.columns for column in chunked.chunks):
+        return None
+    return int(table.num_rows), types
 
 
 def _depth(block: bytes) -> int:

@@ -33,7 +33,7 @@ def read_file(file: BinaryIO, encodings: Mapping[str, Encoding], newline: str) -
             raise CorruptShardError(f"column {name!r}: JSON holds no {encoding.name}")
     line = 1
     for block in read_lines(file, newline):
-        yield parse_rows(block, encodings, line)
+        yield from parse_rows(block, encodings, line).to_batches()
         line += block.count(b"\n")
 
 
@@ -85,35 +85,34 @@ def parse_block(block: bytes, schema: pa.Schema | None) -> pa.Table:
         ),
     )
     table.validate(full=True)
-    _ = table.schema.names  # Arrow does not check that they are UTF-8
     return table
 
 
-def parse_rows(block: bytes, encodings: Mapping[str, Encoding], first_line: int) -> pa.RecordBatch:
+def parse_rows(block: bytes, encodings: Mapping[str, Encoding], first_line: int) -> pa.Table:
     """Parse a block of lines as the types of encodings.
 
     Raises:
         CorruptShardError: As ``read_file``.
     """
-    schema = pa.schema([encoding.field(name) for name, encoding in encodings.items()])
-    if any(encoding.name in _PYTHONS for encoding in encodings.values()):
-        return _parse_slowly(block, encodings, schema, first_line)
-    try:
-        table = parse_block(block, _bare(schema)).combine_chunks()
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError):
-        return _parse_slowly(block, encodings, schema, first_line)
-    for batch in table.to_batches():
-        return pa.record_batch([batch.column(name) for name in schema.names], schema=schema)
-    return pa.record_batch([pa.nulls(0, field.type) for field in schema], schema=schema)
+    arrows = {name: encoding for name, encoding in encodings.items() if encoding.name not in _PYTHONS}
+    pythons = {name: encoding for name, encoding in encodings.items() if encoding.name in _PYTHONS}
+    columns: dict[str, pa.Array | pa.ChunkedArray] = {}
+    if arrows:
+        schema = pa.schema([(name, encoding.arrow_type) for name, encoding in arrows.items()])
+        try:
+            table = parse_block(block, schema).combine_chunks()
+            columns = {name: table.column(name) for name in arrows}
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError):
+            pythons = dict(encodings)
+    if pythons:
+        columns |= _parse_slowly(block, pythons, first_line)
+    return pa.table(
+        [columns[name] for name in encodings],
+        schema=pa.schema([encoding.field(name) for name, encoding in encodings.items()]),
+    )
 
 
-def _bare(schema: pa.Schema) -> pa.Schema:
-    return pa.schema([field.remove_metadata() for field in schema])
-
-
-def _parse_slowly(
-    block: bytes, encodings: Mapping[str, Encoding], schema: pa.Schema, first_line: int
-) -> pa.RecordBatch:
+def _parse_slowly(block: bytes, encodings: Mapping[str, Encoding], first_line: int) -> dict[str, pa.Array]:
     columns: dict[str, list[Any]] = {name: [] for name in encodings}
     for line, sample in parse_lines(block, first_line):
         for name, encoding in encodings.items():
@@ -122,7 +121,7 @@ def _parse_slowly(
                 columns[name].append(None if value is None else encoding.encode(value))
             except EncodingError as error:
                 raise CorruptShardError(f"line {line}, column {name!r}: {error}") from error
-    return pa.record_batch([encodings[name].to_arrow(values) for name, values in columns.items()], schema=schema)
+    return {name: encodings[name].to_arrow(values) for name, values in columns.items()}
 
 
 def parse_lines(block: bytes, first_line: int) -> Iterator[tuple[int, dict[str, Any]]]:

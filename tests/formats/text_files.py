@@ -59,8 +59,12 @@ def index_files(
     (directory / INDEX_NAME).write_bytes(Index(groups=(group,)).to_json())
 
 
+def dataset_of(directory: Path, **arguments: Any) -> StreamingDataset:
+    return StreamingDataset(remote=directory, local=directory / "cache", **arguments)
+
+
 def samples_of(directory: Path, **arguments: Any) -> list[dict[str, Any]]:
-    dataset = StreamingDataset(remote=directory, local=directory / "cache", **arguments)
+    dataset = dataset_of(directory, **arguments)
     return [dataset[number] for number in range(dataset.size)]
 
 
