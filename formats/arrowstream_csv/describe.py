@@ -88,7 +88,7 @@ class _Column:
         if self._seen == "str":
             return
         cells = cells.drop_null()
-        if self._empty_is_null:
+        if self._empty_is_null and pc.any(pc.equal(cells, "")).as_py():
             cells = cells.filter(pc.not_equal(cells, ""))
         if not len(cells):
             return
@@ -98,6 +98,8 @@ class _Column:
         self.encoding = self._seen = kind
 
     def _kind(self, cells: pa.Array) -> str:
+        if self._seen == "float":  # a cast that fails takes ten times as long as one that does not
+            return self._kind_of_numbers(cells)
         try:
             whole = cells.cast(pa.int64())
         except pa.ArrowInvalid:
@@ -113,7 +115,8 @@ class _Column:
             cells.cast(pa.float64())
         except pa.ArrowInvalid:
             return "str"
-        if pc.any(pc.match_substring_regex(cells, _LIKE_TEXT)).as_py():
+        suspect = cells.filter(pc.match_substring_regex(cells, f"{_LIKE_TEXT}|{_LONG_WHOLE}"))
+        if pc.any(pc.match_substring_regex(suspect, _LIKE_TEXT)).as_py():
             return "str"
-        self._is_long |= pc.any(pc.match_substring_regex(cells, _LONG_WHOLE)).as_py()
+        self._is_long |= len(suspect) > 0
         return "float"
