@@ -14,14 +14,18 @@ if TYPE_CHECKING:
     from arrowstream.scan import scan, to_arrow_dataset
     from arrowstream.stream import Stream
     from arrowstream.torch import LocalDataset, StreamingDataset
-    from arrowstream.writer import MDSWriter, MosaicWriter
+    from arrowstream.writer import CSVWriter, JSONWriter, MDSWriter, MosaicWriter, TSVWriter, XSVWriter
 
 __all__ = [
+    "CSVWriter",
+    "JSONWriter",
     "LocalDataset",
     "MDSWriter",
     "MosaicWriter",
     "Stream",
     "StreamingDataset",
+    "TSVWriter",
+    "XSVWriter",
     "merge_index",
     "scan",
     "to_arrow_dataset",
@@ -31,9 +35,13 @@ __all__ = [
 #: Without torch these are the same, but not known to its loaders as IterableDataset and Dataset.
 _FOR_TORCH = {"LocalDataset": "arrowstream.local", "StreamingDataset": "arrowstream.dataset"}
 _HOMES = {
+    "CSVWriter": "arrowstream.writer",
+    "JSONWriter": "arrowstream.writer",
     "MDSWriter": "arrowstream.writer",
     "MosaicWriter": "arrowstream.writer",
     "Stream": "arrowstream.stream",
+    "TSVWriter": "arrowstream.writer",
+    "XSVWriter": "arrowstream.writer",
     "merge_index": "arrowstream.merging",
     "scan": "arrowstream.scan",
     "to_arrow_dataset": "arrowstream.scan",

@@ -28,7 +28,7 @@ _NUMBERS = {element.arrow_type: element for name, element in ELEMENTS.items() if
 
 _NAMED: dict[str, Callable[[str], Encoding]] = {
     **dict.fromkeys(("int", *INTEGER_NAMES), IntegerEncoding),
-    **dict.fromkeys(FLOAT_NAMES, FloatEncoding),
+    **dict.fromkeys(("float", *FLOAT_NAMES), FloatEncoding),
     **dict.fromkeys(("str_int", "str_float", "str_decimal"), NumberTextEncoding),
     **dict.fromkeys(("jpeg", "png"), ImageFileEncoding),
     "bool": lambda _: BoolEncoding(),

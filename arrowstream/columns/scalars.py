@@ -56,10 +56,13 @@ class IntegerEncoding(Encoding):
 
 
 class FloatEncoding(Encoding):
-    """Floating-point numbers of one width, read as NumPy scalars; rounding is allowed, overflow is not."""
+    """Floating-point numbers of one width; rounding is allowed, overflow is not.
+
+    ``float`` is float64 that reads as Python's float, the others read as NumPy scalars.
+    """
 
     def __init__(self, name: str) -> None:
-        self._dtype: np.dtype[Any] = np.dtype(name)
+        self._dtype: np.dtype[Any] = np.dtype("float64" if name == "float" else name)
         self._high = float(np.finfo(self._dtype).max)
         super().__init__(name, pa.from_numpy_dtype(self._dtype))
 
@@ -85,7 +88,8 @@ class FloatEncoding(Encoding):
         return pa.Array.from_buffers(self.arrow_type, len(values), [bitmap(values), pa.py_buffer(numbers.tobytes())])
 
     def _reader(self, array: pa.Array) -> RowReader:
-        return RowReader("$v[r]", {"v": fixed_width(array, self._dtype)})
+        values = fixed_width(array, self._dtype)
+        return RowReader("$v[r]", {"v": values.data if self.name == "float" else values})
 
     def _takes(self, arrow_type: pa.DataType) -> bool:
         return bool(

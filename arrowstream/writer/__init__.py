@@ -1,6 +1,7 @@
 """Writing shards: samples and record batches in, a directory of shards with an index out.
 
 * :mod:`arrowstream.writer.shards`: the writers that people use.
+* :mod:`arrowstream.writer.text`: those of text.
 * :mod:`arrowstream.writer.schema`: which encoding each column has.
 * :mod:`arrowstream.writer.cutter`: where one shard ends and the next begins.
 * :mod:`arrowstream.writer.pipeline`: from the rows of a shard to its file, in the background.
@@ -9,5 +10,17 @@
 
 from arrowstream.writer.schema import Columns
 from arrowstream.writer.shards import DEFAULT_SIZE_LIMIT, MDSWriter, MosaicWriter, ShardWriter, writer_of
+from arrowstream.writer.text import CSVWriter, JSONWriter, TSVWriter, XSVWriter
 
-__all__ = ["DEFAULT_SIZE_LIMIT", "Columns", "MDSWriter", "MosaicWriter", "ShardWriter", "writer_of"]
+__all__ = [
+    "DEFAULT_SIZE_LIMIT",
+    "CSVWriter",
+    "Columns",
+    "JSONWriter",
+    "MDSWriter",
+    "MosaicWriter",
+    "ShardWriter",
+    "TSVWriter",
+    "XSVWriter",
+    "writer_of",
+]

@@ -37,7 +37,10 @@ def test_an_arrow_type_stands_for_itself(arrow_type: pa.DataType) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("string", r"no encoding is named 'string'; did you mean 'str'\? There are: .*bool, bytes, float16, .*DTYPE"),
+        (
+            "string",
+            r"no encoding is named 'string'; did you mean 'str'\? There are: .*bytes, float, float16, .*DTYPE",
+        ),
         ("jpg", "did you mean 'jpeg'"),
         ("zzzzz", "no encoding is named 'zzzzz'; There are: bool"),
         ("", "no encoding is named ''"),
