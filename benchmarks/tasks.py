@@ -172,6 +172,24 @@ def _loader(peer: Peer, request: Request) -> Measured:
     return _time_epochs(lambda: sum(len(batch["id"]) for batch in loader), rows)
 
 
+def _mosaic_files(peer: Peer, request: Request) -> Measured:
+    rows = load_rows(Path(request.rows_dir))
+    scratch = Path(request.scratch_dir)
+    written = request.at(scratch / "written")
+    peer.write_mosaic(written, rows, rows.samples())
+    dataset = peer.stream(written, scratch / "cache")
+    start = perf_counter()
+    seen = [sample["id"] for sample in dataset]
+    seconds = perf_counter() - start
+    _check_epoch(seen, rows)
+    for k, sample in enumerate(dataset):
+        if k < _CHECKED_ROWS:
+            rows.check(sample)
+    if request.options["epoch"] == "first":
+        return {"n": len(rows), "seconds": seconds, "samples_per_s": len(seen) / seconds}
+    return _time_epochs(lambda: _count_samples(dataset), rows)
+
+
 def _time_epochs(run_epoch: Callable[[], int], rows: Rows) -> Measured:
     """Time whole epochs, from ``iter()`` to the end; the first one was the check's."""
     seconds: list[float] = []
@@ -265,5 +283,14 @@ TASKS: dict[str, Task] = {
         variants={"0 workers": {"num_workers": 0}, "2 workers": {"num_workers": 2}},
         limit="memmap",
         reads=True,
+    ),
+    "mosaic_files": Task(
+        summary="for sample in dataset, shuffled, one process, over the .mds files of mosaicml-streaming in a remote "
+        "directory: the first epoch, which fetches them, and those after it",
+        metric="samples_per_s",
+        unit="samples/s",
+        higher_is_better=True,
+        run=_mosaic_files,
+        variants={"first epoch": {"epoch": "first"}, "later epochs": {"epoch": "later"}},
     ),
 }

@@ -1,6 +1,7 @@
 """arrowstream, as installed beside the harness."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from benchmarks.peers import base
 from benchmarks.request import Request
@@ -21,6 +22,7 @@ class Peer(base.Peer):
         "random_sample": ("",),
         "iterate": ("",),
         "loader": ("",),
+        "mosaic_files": ("",),
     }
 
     def write_samples(self, request: Request, rows: Rows, samples: list[Sample]) -> None:
@@ -48,3 +50,15 @@ class Peer(base.Peer):
 
     def batches(self, request: Request):
         return base.torch_loader(request, self.shuffled(request))
+
+    def write_mosaic(self, request: Request, rows: Rows, samples: list[Sample]) -> None:
+        from arrowstream import MosaicWriter
+
+        with MosaicWriter(out=str(request.data), columns=rows.encodings, size_limit=request.shard_bytes) as writer:
+            for sample in samples:
+                writer.write(sample)
+
+    def stream(self, request: Request, cache: Path) -> Iterable[Sample]:
+        from arrowstream import StreamingDataset
+
+        return StreamingDataset(remote=str(request.data), local=str(cache), shuffle=True, batch_size=request.batch_size)

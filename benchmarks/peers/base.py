@@ -8,11 +8,14 @@
     open               ds[i]                             random_sample, and the check of what was written
     shuffled           for sample in ...                 iterate
     batches            for batch in a DataLoader         loader
+    write_mosaic       a writer of mosaic's .mds files   mosaic_files
+    stream             for sample in ..., from a remote  mosaic_files
 """
 
 from abc import ABC
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import ClassVar, Protocol
 
 from benchmarks.request import Request
@@ -57,6 +60,14 @@ class Peer(ABC):
 
     def batches(self, request: Request) -> Iterable[Mapping[str, object]]:
         """Collated, shuffled batches, the same object for every epoch."""
+        raise NotImplementedError
+
+    def write_mosaic(self, request: Request, rows: Rows, samples: list[Sample]) -> None:
+        """Write the samples into the new directory ``request.data`` as mosaicml-streaming does, uncompressed."""
+        raise NotImplementedError
+
+    def stream(self, request: Request, cache: Path) -> Iterable[Sample]:
+        """Samples in a shuffled order, the same object for every epoch, fetched from ``request.data`` into a cache."""
         raise NotImplementedError
 
     def versions(self) -> dict[str, str]:

@@ -4,6 +4,7 @@ Its shared memory has names that hold for the whole host: run no other job of it
 """
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from benchmarks.peers import base
 from benchmarks.request import Request
@@ -24,6 +25,7 @@ class Peer(base.Peer):
         "random_sample": ("", "LocalDataset"),
         "iterate": ("",),
         "loader": ("",),
+        "mosaic_files": ("",),
     }
 
     def write_samples(self, request: Request, rows: Rows, samples: list[Sample]) -> None:
@@ -45,6 +47,16 @@ class Peer(base.Peer):
 
     def batches(self, request: Request):
         return base.torch_loader(request, self.shuffled(request))
+
+    def write_mosaic(self, request: Request, rows: Rows, samples: list[Sample]) -> None:
+        self.write_samples(request, rows, samples)
+
+    def stream(self, request: Request, cache: Path) -> Iterable[Sample]:
+        from streaming import StreamingDataset
+        from streaming.base.util import clean_stale_shared_memory
+
+        clean_stale_shared_memory()
+        return StreamingDataset(remote=str(request.data), local=str(cache), shuffle=True, batch_size=request.batch_size)
 
 
 def _streaming(request: Request, *, shuffle: bool):
