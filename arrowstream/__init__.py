@@ -10,16 +10,28 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from arrowstream.frames import write_dataframe
+    from arrowstream.indexing import index_files
     from arrowstream.scan import scan, to_arrow_dataset
     from arrowstream.stream import Stream
     from arrowstream.torch import StreamingDataset
-    from arrowstream.writer import MDSWriter
+    from arrowstream.writer import MDSWriter, ParquetWriter
 
-__all__ = ["MDSWriter", "Stream", "StreamingDataset", "scan", "to_arrow_dataset", "write_dataframe"]
+__all__ = [
+    "MDSWriter",
+    "ParquetWriter",
+    "Stream",
+    "StreamingDataset",
+    "index_files",
+    "scan",
+    "to_arrow_dataset",
+    "write_dataframe",
+]
 
 _HOMES = {
     "MDSWriter": "arrowstream.writer",
+    "ParquetWriter": "arrowstream.writer",
     "Stream": "arrowstream.stream",
+    "index_files": "arrowstream.indexing",
     "scan": "arrowstream.scan",
     "to_arrow_dataset": "arrowstream.scan",
     "write_dataframe": "arrowstream.frames",

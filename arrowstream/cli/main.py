@@ -6,11 +6,11 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from arrowstream.cli import formats
+from arrowstream.cli import formats, index
 from arrowstream.errors import ArrowStreamError
 
 #: In the order in which ``--help`` lists them.
-COMMANDS: tuple[ModuleType, ...] = (formats,)
+COMMANDS: tuple[ModuleType, ...] = (index, formats)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

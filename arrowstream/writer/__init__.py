@@ -8,6 +8,6 @@
 """
 
 from arrowstream.writer.schema import Columns
-from arrowstream.writer.shards import DEFAULT_SIZE_LIMIT, MDSWriter, ShardWriter
+from arrowstream.writer.shards import DEFAULT_SIZE_LIMIT, MDSWriter, ParquetWriter, ShardWriter
 
-__all__ = ["DEFAULT_SIZE_LIMIT", "Columns", "MDSWriter", "ShardWriter"]
+__all__ = ["DEFAULT_SIZE_LIMIT", "Columns", "MDSWriter", "ParquetWriter", "ShardWriter"]

@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-#: Bytes of a record batch: the unit of range reads and of the finest shuffle.
-BATCH_BYTES = 1 << 20
+from arrowstream.ipc import BATCH_BYTES, recut
+
 # What an Arrow IPC file adds to the buffers of its rows, at most: in all, a record batch, and a buffer.
 _FILE_OVERHEAD, _BATCH_OVERHEAD, _BUFFER_OVERHEAD = 2048, 512, 40
 # A chunk that is a smaller part of a shard is not cut to fill it up.
@@ -90,22 +90,7 @@ def _rebatch(chunks: list[pa.RecordBatch], num_bytes: int) -> list[pa.RecordBatc
         return chunks
     num_batches = max(1, round(num_bytes / BATCH_BYTES))
     rows_per_batch = -(-num_rows // num_batches)
-    batches = []
-    parts: list[pa.RecordBatch] = []
-    missing = rows_per_batch
-    for chunk in chunks:
-        start = 0
-        while start < chunk.num_rows:
-            part = chunk.slice(start, missing)
-            parts.append(part)
-            start += part.num_rows
-            missing -= part.num_rows
-            if not missing:
-                batches.append(_concatenate(parts))
-                parts, missing = [], rows_per_batch
-    if parts:
-        batches.append(_concatenate(parts))
-    return batches
+    return list(recut(chunks, rows_per_batch))
 
 
 def _are_batches(chunks: list[pa.RecordBatch]) -> bool:
@@ -134,10 +119,6 @@ def _compacted(column: pa.DictionaryArray) -> pa.DictionaryArray:
     used = np.unique(column.indices.drop_null().to_numpy())  # in the order of the dictionary, which may have a meaning
     indices = pc.index_in(column.indices, pa.array(used, column.type.index_type)).cast(column.type.index_type)
     return pa.DictionaryArray.from_arrays(indices, column.dictionary.take(pa.array(used)), ordered=column.type.ordered)
-
-
-def _concatenate(parts: list[pa.RecordBatch]) -> pa.RecordBatch:
-    return parts[0] if len(parts) == 1 else pa.concat_batches(parts)
 
 
 def _num_bytes(chunk: pa.RecordBatch) -> int:

@@ -10,10 +10,11 @@ from arrowstream.columns import Encoding
 from arrowstream.errors import ArrowStreamError, EncodingError, MissingColumnError
 from arrowstream.hashing import DEFAULT_HASH, check_hash_names
 from arrowstream.index import INDEX_NAME, Index
+from arrowstream.ipc import BATCH_BYTES
 from arrowstream.progress import Progress
 from arrowstream.registry import load_format
 from arrowstream.units import parse_bytes
-from arrowstream.writer.cutter import BATCH_BYTES, ShardCutter
+from arrowstream.writer.cutter import ShardCutter
 from arrowstream.writer.output import Out, Output
 from arrowstream.writer.pipeline import Pipeline, group_of
 from arrowstream.writer.schema import Columns, infer_columns, parse_columns
@@ -280,3 +281,12 @@ class MDSWriter(ShardWriter):
     """Writes MDS: Arrow IPC files that any Arrow tool opens."""
 
     format_name = "mds"
+
+
+class ParquetWriter(ShardWriter):
+    """Writes Parquet files, each row group of which is what a record batch of an MDS shard would be.
+
+    ``zstd``, ``lz4``, ``gz``, ``br`` and ``snappy`` compress inside the files, as Parquet does it.
+    """
+
+    format_name = "parquet"
