@@ -91,8 +91,10 @@ def write_batches(
         batches = _with_shared_dictionaries(schema, list(batches))
     rest = iter(batches)
     sample: list[pa.RecordBatch] = []
-    while sum(batch.nbytes for batch in sample) < _SAMPLE_BYTES and (batch := next(rest, None)) is not None:
+    sampled_bytes = 0
+    while sampled_bytes < _SAMPLE_BYTES and (batch := next(rest, None)) is not None:
         sample.append(batch)
+        sampled_bytes += batch.nbytes
     rows_per_batch = _rows_per_batch(sample)
     chunks = chain(sample, rest)
     sample = []

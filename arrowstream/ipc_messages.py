@@ -42,7 +42,12 @@ def batch_messages(file: BinaryIO, num_bytes: int) -> Iterator[BatchMessage]:
         CorruptShardError: It is cut off, or holds something else than messages.
     """
     file.seek(0)
-    position = 8 if file.read(8).startswith(FILE_MAGIC) else 0
+    if file.read(8).startswith(FILE_MAGIC):
+        # What stands before the first of a file's blocks is not always a message: Polars writes something else there.
+        for position in _batch_positions(file, num_bytes):
+            yield batch_message(file, position, num_bytes)
+        return
+    position = 0
     while position < num_bytes:
         batch, end = _message(file, position, num_bytes)
         if end == position:
@@ -50,6 +55,20 @@ def batch_messages(file: BinaryIO, num_bytes: int) -> Iterator[BatchMessage]:
         if batch is not None:
             yield batch
         position = end
+
+
+def _batch_positions(file: BinaryIO, num_bytes: int) -> list[int]:
+    """Read from a file's footer where its record batches begin."""
+    file.seek(max(num_bytes - 10, 0))
+    end = file.read(10)
+    length = int.from_bytes(end[:4], "little")
+    if len(end) < 10 or end[4:] != FILE_MAGIC or not 0 < length <= num_bytes - 18:
+        raise CorruptShardError("its footer is cut off or corrupt")
+    file.seek(num_bytes - 10 - length)
+    try:
+        return _Table.root(file.read(length)).starts_of_blocks(3)
+    except (struct.error, ValueError) as error:
+        raise CorruptShardError(f"its footer is corrupt ({error})") from error
 
 
 def batch_message(file: BinaryIO, position: int, num_bytes: int) -> BatchMessage:
@@ -120,6 +139,20 @@ class _Table:
     def table(self, field: int) -> "_Table | None":
         place = self._place(field)
         return _Table(self._buffer, place + self._unpack("<I", place)) if place is not None else None
+
+    def starts_of_blocks(self, field: int) -> list[int]:
+        """Read the first member, an offset, of each of a vector of blocks of 24 bytes."""
+        place = self._place(field)
+        if place is None:
+            return []
+        vector = place + self._unpack("<I", place)
+        count = self._unpack("<I", vector)
+        if count > len(self._buffer) // 24:
+            raise ValueError(f"{count} blocks in a footer of {len(self._buffer)} bytes")
+        starts = [self._unpack("<q", vector + 4 + 24 * number) for number in range(count)]
+        if starts and min(starts) < 0:
+            raise ValueError("a block before the file")
+        return starts
 
     def _place(self, field: int) -> int | None:
         entry = self._fields + 4 + 2 * field

@@ -34,7 +34,7 @@ class Parquet(Format):
         """Decode the declared columns, a few thousand rows at a time; the others are not even read."""
 
         def decode() -> None:
-            with pq.ParquetFile(source) as file:
+            with pq.ParquetFile(source, memory_map=True) as file:  # else it reads a column of a row group at once
                 projection = Projection(file.schema_arrow, shard.columns)
                 batches = file.iter_batches(_rows_at_once(file.metadata), columns=projection.names)
                 rows = map(projection.apply, batches)
