@@ -77,7 +77,7 @@ def batch_message(file: BinaryIO, position: int, num_bytes: int) -> BatchMessage
     Raises:
         CorruptShardError: None begins there.
     """
-    batch, _ = _message(file, position, num_bytes)
+    batch, _ = _message(file, position, num_bytes) if 0 <= position < num_bytes else (None, 0)
     if batch is None:
         raise CorruptShardError(f"at byte {position} begins no record batch")
     return batch

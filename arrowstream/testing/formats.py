@@ -179,7 +179,7 @@ class FormatTests:
     def test_many_rows_become_record_batches_of_one_size(self, tmp_path: Path) -> None:
         if self.format.in_place:
             pytest.skip("its files are mapped as they are")
-        num_rows = 60_000
+        num_rows = 150_000
         path, shard = self.made(tmp_path, num_rows)
         self.arrive(path, shard)
         reader = ipc.open_file(path.with_name(f"{path.name}.ready"))
@@ -261,7 +261,7 @@ class FormatTests:
 
     def test_what_it_describes_is_what_it_transcodes(self, tmp_path: Path) -> None:
         path, shard = self.made(tmp_path, 123)
-        self._skip_unless_it_describes(path)
+        self._skip_unless_it_describes()
         with path.open("rb") as file:
             described = self.format.describe(file, self.options)
         assert described.num_samples == 123
@@ -272,19 +272,18 @@ class FormatTests:
         assert [field.type for field in found.schema] == [field.type for field in fields]
         assert found.column("id").to_pylist() == list(range(123))
 
-    def test_it_describes_no_file_that_was_cut_off_at_the_front(self, tmp_path: Path) -> None:
-        path, _ = self.made(tmp_path, 123)
-        self._skip_unless_it_describes(path)
-        for contents in (b"", b"\xff" * 5000, path.read_bytes()[:5]):
-            try:
-                described = self.format.describe(io.BytesIO(contents), self.options)
-            except (CorruptShardError, EncodingError):
-                continue
-            assert described.num_samples == 0
+    @pytest.mark.parametrize("contents", [b"", b"\xff" * 5000])
+    def test_it_does_not_describe_what_is_no_such_file(self, contents: bytes) -> None:
+        self._skip_unless_it_describes()
+        try:
+            described = self.format.describe(io.BytesIO(contents), self.options)
+        except (CorruptShardError, EncodingError):
+            return
+        assert (described.num_samples, contents) == (0, b"")
 
-    def _skip_unless_it_describes(self, path: Path) -> None:
+    def _skip_unless_it_describes(self) -> None:
         if type(self.format).describe is Format.describe:
-            pytest.skip(f"{path.suffix} files cannot be indexed")
+            pytest.skip("its files cannot be indexed")
 
     # Being a dataset -------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -66,16 +65,14 @@ def test_every_format_of_arrow_files_mixes_with_parquet_in_one_index(tmp_path: P
     pl.from_arrow(numbers(20, 10)).write_ipc(folder / "c.arrow", compression="zstd")
     with pa.ipc.new_stream(str(folder / "d.arrow"), numbers(30, 10).schema) as stream:  # as datasets' save_to_disk does
         stream.write_table(numbers(30, 10), max_chunksize=3)
-    pd.DataFrame({"id": np.arange(40, 50), "text": [f"row {n}" for n in range(40, 50)]}).to_parquet(
-        folder / "deep/e.pq"
-    )
-    (folder / "deep/f.parquet.gz").write_bytes(gzip.compress((folder / "a.parquet").read_bytes()))
-    (folder / "deep/g.arrow.bz2").write_bytes(bz2.compress((folder / "c.arrow").read_bytes()))
+    numbers(40, 10).to_pandas().to_parquet(folder / "deep/e.pq")
+    (folder / "deep/f.parquet.bz2").write_bytes(bz2.compress((folder / "a.parquet").read_bytes()))
+    (folder / "deep/g.arrow.gz").write_bytes(gzip.compress((folder / "c.arrow").read_bytes()))
     for other in ("_SUCCESS", "_metadata", "dataset_info.json", "state.json", ".hidden.parquet", "README.md"):
         (folder / "deep/er" / other).write_bytes(b"{}")
     index = index_files(folder)
     assert [(group.format, group.compression, len(group)) for group in index.groups] == [
-        *(("parquet", None, 1), ("arrow", None, 3), ("parquet", None, 1), ("parquet", "gz", 1), ("arrow", "bz2", 1))
+        *(("parquet", None, 1), ("arrow", None, 3), ("parquet", None, 1), ("parquet", "bz2", 1), ("arrow", "gz", 1))
     ]
     expected = [*range(50), *range(10), *range(20, 30)]
     assert ids(StreamingDataset(remote=folder)) == expected
