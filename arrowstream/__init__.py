@@ -10,11 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from arrowstream.frames import write_dataframe
+    from arrowstream.indexing import index_files
     from arrowstream.merging import merge_index
     from arrowstream.scan import scan, to_arrow_dataset
     from arrowstream.stream import Stream
     from arrowstream.torch import LocalDataset, StreamingDataset
-    from arrowstream.writer import CSVWriter, JSONWriter, MDSWriter, MosaicWriter, TSVWriter, XSVWriter
+    from arrowstream.writer import (
+        CSVWriter,
+        JSONWriter,
+        MDSWriter,
+        MosaicWriter,
+        ParquetWriter,
+        TSVWriter,
+        XSVWriter,
+    )
 
 __all__ = [
     "CSVWriter",
@@ -22,10 +31,12 @@ __all__ = [
     "LocalDataset",
     "MDSWriter",
     "MosaicWriter",
+    "ParquetWriter",
     "Stream",
     "StreamingDataset",
     "TSVWriter",
     "XSVWriter",
+    "index_files",
     "merge_index",
     "scan",
     "to_arrow_dataset",
@@ -39,9 +50,11 @@ _HOMES = {
     "JSONWriter": "arrowstream.writer",
     "MDSWriter": "arrowstream.writer",
     "MosaicWriter": "arrowstream.writer",
+    "ParquetWriter": "arrowstream.writer",
     "Stream": "arrowstream.stream",
     "TSVWriter": "arrowstream.writer",
     "XSVWriter": "arrowstream.writer",
+    "index_files": "arrowstream.indexing",
     "merge_index": "arrowstream.merging",
     "scan": "arrowstream.scan",
     "to_arrow_dataset": "arrowstream.scan",

@@ -179,7 +179,8 @@ class ShardCache:
 def cached_name(shard: Shard) -> str:
     """Name the Arrow IPC file of a shard, relative to the cache's directory."""
     name = shard.basename.removesuffix(f".{wrapping(shard)}")
-    return name if name.endswith(".arrow") else f"{name}.arrow"
+    # A foreign Arrow file and its twin that can be mapped are two files.
+    return name if name.endswith(".arrow") and load_format(shard.format).in_place else f"{name}.arrow"
 
 
 def wrapping(shard: Shard) -> str | None:

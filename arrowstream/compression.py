@@ -25,6 +25,10 @@ FILE_CODECS: Mapping[str, tuple[int, int, int] | None] = MappingProxyType(
     {"br": (0, 11, 11), "bz2": (1, 9, 9), "gz": (0, 9, 9), "snappy": None}
 )
 _ARROW_NAMES = {"br": "brotli"}
+#: Suffixes of files that were wrapped as a whole.
+SUFFIXES: Mapping[str, str] = MappingProxyType(
+    {".gz": "gz", ".zst": "zstd", ".zstd": "zstd", ".bz2": "bz2", ".br": "br", ".snappy": "snappy"}
+)
 _STREAMED = ("br", "lz4", "zstd")
 _CHUNK = 1 << 20
 
@@ -84,14 +88,17 @@ def _arrow_codec(codec: str, level: int | None) -> pa.Codec:
     return pa.Codec(name) if level is None else pa.Codec(name, compression_level=level)
 
 
-def decompress_file(source: Path, target: Path, codec: str, *, num_bytes: int) -> None:
+def decompress_file(source: Path, target: Path, codec: str, *, num_bytes: int | None) -> int:
     """Unwrap a file, and never write more than it is said to hold.
 
     Args:
         source: The wrapped file.
         target: Where its contents go.
         codec: Any codec but those that the file's format applied inside.
-        num_bytes: Length of the contents.
+        num_bytes: Length of the contents; None, where nobody knows: whatever there is.
+
+    Returns:
+        Length of the contents.
 
     Raises:
         CorruptShardError: The file is cut off or corrupt, or holds another number of bytes.
@@ -101,21 +108,22 @@ def decompress_file(source: Path, target: Path, codec: str, *, num_bytes: int) -
         with ExitStack() as stack:
             plain = stack.enter_context(_open_wrapped(source, codec, num_bytes))
             sink = stack.enter_context(target.open("wb"))
-            while chunk := plain.read(min(_CHUNK, num_bytes - written + 1)):
+            while chunk := plain.read(_CHUNK if num_bytes is None else min(_CHUNK, num_bytes - written + 1)):
                 written += len(chunk)
-                if written > num_bytes:
+                if num_bytes is not None and written > num_bytes:
                     break
                 sink.write(chunk)
     except (EOFError, OSError, ValueError, pa.ArrowException) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise CorruptShardError(f"{source}: does not decompress as {codec} ({error})") from error
-    if written != num_bytes:
+    if num_bytes is not None and written != num_bytes:
         more = "more" if written > num_bytes else f"{written}"
         raise CorruptShardError(f"{source}: decompresses to {more} bytes, the index says {num_bytes}")
+    return written
 
 
-def _open_wrapped(source: Path, codec: str, num_bytes: int) -> BinaryIO:
+def _open_wrapped(source: Path, codec: str, num_bytes: int | None) -> BinaryIO:
     if codec == "gz":
         return cast("BinaryIO", gzip.open(source, "rb"))
     if codec == "bz2":
@@ -125,9 +133,10 @@ def _open_wrapped(source: Path, codec: str, num_bytes: int) -> BinaryIO:
     if codec != "snappy":
         raise ValueError("no such codec is known")
     packed = source.read_bytes()
-    if _snappy_length(packed) != num_bytes:
-        raise ValueError(f"its header says {_snappy_length(packed)} bytes")
-    return cast("BinaryIO", pa.BufferReader(pa.Codec("snappy").decompress(packed, num_bytes)))
+    length = _snappy_length(packed)
+    if num_bytes is not None and length != num_bytes:
+        raise ValueError(f"its header says {length} bytes")
+    return cast("BinaryIO", pa.BufferReader(pa.Codec("snappy").decompress(packed, length)))
 
 
 def _snappy_length(packed: bytes) -> int:

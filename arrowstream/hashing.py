@@ -4,12 +4,13 @@ import hashlib
 import mmap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import xxhash
 
 #: What every shard is checked with when it arrives: as fast as memory, 64 bits.
 DEFAULT_HASH = "xxh3_64"
+_CHUNK = 1 << 20
 _XXHASHES = {"xxh32": xxhash.xxh32, "xxh64": xxhash.xxh64, "xxh128": xxhash.xxh128}
 _XXHASHES |= {"xxh3_64": xxhash.xxh3_64, "xxh3_128": xxhash.xxh3_128}
 # SHAKE wants a length for its digest, so it is no name of one hash.
@@ -17,7 +18,7 @@ HASH_NAMES = frozenset(_XXHASHES) | {name for name in hashlib.algorithms_guarant
 
 
 class _Hash(Protocol):
-    def update(self, data: mmap.mmap, /) -> None: ...
+    def update(self, data: mmap.mmap | bytes, /) -> None: ...
     def hexdigest(self) -> str: ...
 
 
@@ -43,6 +44,20 @@ def hash_file(path: Path, names: Sequence[str]) -> dict[str, str]:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as contents:
             for each in hashes.values():
                 each.update(contents)
+    return {name: each.hexdigest() for name, each in hashes.items()}
+
+
+def hash_stream(file: BinaryIO, names: Sequence[str]) -> dict[str, str]:
+    """Hash a file from its beginning to its end, reading it once.
+
+    Returns:
+        Hex digests by name.
+    """
+    hashes = {name: _new(name) for name in names}
+    file.seek(0)
+    while chunk := file.read(_CHUNK):
+        for each in hashes.values():
+            each.update(chunk)
     return {name: each.hexdigest() for name, each in hashes.items()}
 
 

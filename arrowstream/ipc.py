@@ -9,10 +9,13 @@ Ours says three things more in the metadata of its schema:
   them one range of a remote file can be fetched and checked; no client of an object store notices a flipped byte.
 """
 
+import io
+import math
 import mmap
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import xxhash
@@ -22,9 +25,14 @@ from arrowstream.errors import CorruptShardError, MissingShardError
 CONTENT = b"arrowstream.content"
 ROWS_PER_BATCH = b"arrowstream.rows_per_batch"
 BATCHES = b"arrowstream.batches"
-#: Bytes of a record batch: the unit of range reads and of the finest shuffle.
-BATCH_BYTES = 1 << 20
 _BATCH_DIGITS = 40
+#: Bytes of a record batch, about: the unit of range reads and of the finest shuffle.
+BATCH_BYTES = 1 << 20
+# Rows are sized by the first of them, and again when they turn out to be much larger further on.
+_SAMPLE_BYTES = 4 * BATCH_BYTES
+_LARGEST_BATCH_BYTES = 16 * BATCH_BYTES
+# A file of so many is a terabyte: an index that claims more rows is wrong.
+_MOST_BATCHES = 1 << 20
 # Stand-ins until the file is written; their lengths are those of what replaces them.
 _UNKNOWN_CONTENT = b"content to come".ljust(16, b".")
 _UNKNOWN_BATCH = b"checksum of a batch to come".ljust(_BATCH_DIGITS, b".")
@@ -52,53 +60,77 @@ def write_file(
     Returns:
         The identity of the rows, 16 hex digits.
     """
+    rows_per_batch = batches[0].num_rows if batches else 0
+    marked = _marked(schema, rows_per_batch, len(batches), content)
     compression = pa.Codec(codec, compression_level=level) if codec else None
-    marked = _marked(schema, batches[0].num_rows if batches else 0, len(batches), content)
-    ends = _write(path, marked, _with_shared_dictionaries(schema, batches), compression)
-    return _fill_in(path, schema, ends, content)
+    with _Output(path, marked, pa.ipc.IpcWriteOptions(compression=compression)) as output:
+        for batch in _with_shared_dictionaries(schema, batches):
+            output.write(batch)
+    return _fill_in(path, schema, output.ends, content)
 
 
-def write_rows(
-    path: Path,
-    schema: pa.Schema,
-    chunks: Iterable[pa.RecordBatch],
-    *,
-    num_samples: int,
-    num_bytes: int,
-    content: str,
+def write_batches(
+    path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch], *, num_rows: int, content: str
 ) -> None:
-    """Write rows as an Arrow IPC file as they come; memory stays within a few chunks and one record batch.
+    """Write a stream of record batches of any sizes as one Arrow IPC file with record batches of about 1 MiB.
+
+    Memory stays within a few of them, however long the stream is; but dictionary columns, which share one dictionary
+    in a file, are collected first.
 
     Args:
         path: The file to make.
-        schema: Of all the chunks; without dictionaries.
-        chunks: Record batches of any size.
-        num_samples: Rows in all of them.
-        num_bytes: About what they take, in whatever form they come from; keeps rows that grow within bounds.
+        schema: Of all the batches.
+        batches: The rows in their order. They may be slices of something larger.
+        num_rows: How many rows there have to be.
         content: Identity of the rows.
 
     Raises:
-        CorruptShardError: There are more or fewer rows.
+        CorruptShardError: There are more rows, or fewer.
     """
-    chunks = iter(chunks)
-    first = next((chunk for chunk in chunks if chunk.num_rows), None)
-    if first is None or not num_samples:
-        _check_rows(first.num_rows if first is not None else 0, num_samples)
-        write_file(path, schema, [], content=content)
-        return
-    row_bytes = max(first.nbytes / first.num_rows, num_bytes / num_samples / 4)
-    num_batches = max(1, round(num_samples * row_bytes / BATCH_BYTES))
-    rows_per_batch = -(-num_samples // num_batches)
-    num_batches = -(-num_samples // rows_per_batch)
-    batches = recut(_counted(chain([first], chunks), num_samples), rows_per_batch)
-    ends = _write(path, _marked(schema, rows_per_batch, num_batches, content), batches, None)
-    _fill_in(path, schema, ends, content)
+    if any(_has_dictionary(field.type) for field in schema):
+        batches = _with_shared_dictionaries(schema, list(batches))
+    rest = iter(batches)
+    sample: list[pa.RecordBatch] = []
+    sampled_bytes = 0
+    while sampled_bytes < _SAMPLE_BYTES and (batch := next(rest, None)) is not None:
+        sample.append(batch)
+        sampled_bytes += batch.nbytes
+    rows_per_batch = _rows_per_batch(sample)
+    chunks = chain(sample, rest)
+    sample = []
+    largest_bytes = _LARGEST_BATCH_BYTES
+    while True:
+        oversized = _write_cut(
+            path,
+            schema,
+            chunks,
+            rows_per_batch=rows_per_batch,
+            largest_bytes=largest_bytes,
+            num_rows=num_rows,
+            content=content,
+        )
+        if oversized is None:
+            return
+        # Rows became much larger: cut what was written into smaller batches, and go on.
+        written = open_file(path)
+        path.unlink()
+        before = (written.get_batch(number) for number in range(written.num_record_batches))
+        rows_per_batch = min(rows_per_batch // 2, _rows_per_batch(oversized))
+        # One huge row may lie among small ones, and must not have the others cut ever smaller.
+        largest_bytes = min(4 * largest_bytes, 1 << 30)
+        chunks = chain(before, oversized, chunks)
 
 
-def recut(chunks: Iterable[pa.RecordBatch], rows_per_batch: int) -> Iterator[pa.RecordBatch]:
-    """Cut and join record batches, so that every one has the same number of rows but the last."""
+def recut(
+    chunks: Iterable[pa.RecordBatch], rows_per_batch: int, *, largest_bytes: float = math.inf
+) -> Iterator[pa.RecordBatch]:
+    """Cut a stream of record batches so that every one has the same number of rows but the last.
+
+    Raises:
+        _OversizedBatchError: One would be larger than ``largest_bytes``; it has more rows than one.
+    """
     parts: list[pa.RecordBatch] = []
-    missing = rows_per_batch
+    missing, num_bytes = rows_per_batch, 0
     for chunk in chunks:
         start = 0
         while start < chunk.num_rows:
@@ -106,42 +138,22 @@ def recut(chunks: Iterable[pa.RecordBatch], rows_per_batch: int) -> Iterator[pa.
             parts.append(part)
             start += part.num_rows
             missing -= part.num_rows
+            num_bytes += part.nbytes
+            if num_bytes > largest_bytes and rows_per_batch - missing > 1:
+                raise _OversizedBatchError([*parts, chunk.slice(start)])
             if not missing:
-                yield _concatenate(parts)
-                parts, missing = [], rows_per_batch
+                yield _joined(parts)
+                parts, missing, num_bytes = [], rows_per_batch, 0
     if parts:
-        yield _concatenate(parts)
+        yield _joined(parts)
 
 
-def _concatenate(parts: list[pa.RecordBatch]) -> pa.RecordBatch:
-    return parts[0] if len(parts) == 1 else pa.concat_batches(parts)
+class _OversizedBatchError(Exception):
+    """Rows that were taken from a stream and are too large for one record batch."""
 
-
-def _counted(chunks: Iterable[pa.RecordBatch], num_samples: int) -> Iterator[pa.RecordBatch]:
-    found = 0
-    for chunk in chunks:
-        found += chunk.num_rows
-        if found > num_samples:
-            raise CorruptShardError(f"holds more than {num_samples} rows, the index says {num_samples}")
-        yield chunk
-    _check_rows(found, num_samples)
-
-
-def _check_rows(found: int, num_samples: int) -> None:
-    if found != num_samples:
-        raise CorruptShardError(f"holds {found} rows, the index says {num_samples}")
-
-
-def _write(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch], compression: pa.Codec | None) -> list[int]:
-    ends: list[int] = []
-    with (
-        pa.OSFile(str(path), "wb") as sink,
-        pa.ipc.new_file(sink, schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as writer,
-    ):
-        for batch in batches:
-            writer.write_batch(batch)
-            ends.append(sink.tell())
-    return ends
+    def __init__(self, parts: list[pa.RecordBatch]) -> None:
+        super().__init__()
+        self.parts = parts
 
 
 def file_bytes(schema: pa.Schema, batches: Sequence[pa.RecordBatch]) -> int:
@@ -154,6 +166,18 @@ def file_bytes(schema: pa.Schema, batches: Sequence[pa.RecordBatch]) -> int:
     return int(sink.size())
 
 
+def identity(schema: pa.Schema, batches: Sequence[pa.RecordBatch]) -> str:
+    """Give what identifies rows that are stored in files of another kind, 16 hex digits.
+
+    It depends on how they are cut into record batches, not on where their memory lies.
+    """
+    sink = _HashingSink()
+    with pa.ipc.new_stream(pa.PythonFile(sink, mode="w"), schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+    return sink.digest.hexdigest()
+
+
 def uncompress(source: Path, target: Path, content: str) -> None:
     """Write the rows of one Arrow IPC file as another without compression, record batch by record batch.
 
@@ -164,7 +188,9 @@ def uncompress(source: Path, target: Path, content: str) -> None:
     try:
         batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
         write_file(target, reader.schema, batches, content=content or None)
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise CorruptShardError(f"{source}: does not decode ({error})") from error
 
 
@@ -220,6 +246,31 @@ def content_of(schema: pa.Schema) -> str:
     return str((schema.metadata or {}).get(CONTENT, b"").decode(errors="replace"))
 
 
+def rows_per_batch_of(schema: pa.Schema) -> int:
+    """Give the number of rows of every record batch of a file but the last.
+
+    Raises:
+        CorruptShardError: The file does not say.
+    """
+    text = (schema.metadata or {}).get(ROWS_PER_BATCH, b"")
+    if not text.isdigit() or len(text) > 18:
+        raise CorruptShardError(f"its number of rows a record batch is damaged ({text!r})")
+    return int(text)
+
+
+def batch_places(schema: pa.Schema) -> list[int]:
+    """Give where each record batch of a file begins, in bytes.
+
+    Raises:
+        CorruptShardError: Its table of record batches is damaged.
+    """
+    table = (schema.metadata or {}).get(BATCHES, b"")
+    try:
+        return [int(table[start : start + 12], 16) for start in range(0, len(table), _BATCH_DIGITS)]
+    except ValueError as error:
+        raise CorruptShardError(f"its table of record batches is damaged ({error})") from error
+
+
 def validate(reader: pa.ipc.RecordBatchFileReader, path: Path, num_samples: int) -> None:
     """Read every record batch and check all that Arrow can check.
 
@@ -233,12 +284,94 @@ def validate(reader: pa.ipc.RecordBatchFileReader, path: Path, num_samples: int)
             # The plain validate() passes offsets that point outside the buffer.
             batch.validate(full=True)
             rows.append(batch.num_rows)
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # Arrow says OSError of a broken message
         raise CorruptShardError(f"{path}: record batch {len(rows)} is corrupt ({error})") from error
     if sum(rows) != num_samples:
         raise CorruptShardError(f"{path}: holds {sum(rows)} rows, the index says {num_samples}")
     if any(count != rows[0] for count in rows[:-1]) or (rows and rows[-1] > rows[0]):
         raise CorruptShardError(f"{path}: its record batches are not of one size")
+
+
+class _HashingSink(io.RawIOBase):
+    """A file that keeps nothing of what is written into it but its hash."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.digest = xxhash.xxh3_64()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.digest.update(data)
+        return len(data)
+
+
+class _Output:
+    """A file that is being written, and where each of its record batches ends."""
+
+    def __init__(self, path: Path, schema: pa.Schema, options: pa.ipc.IpcWriteOptions | None = None) -> None:
+        self.ends: list[int] = []
+        self._sink = pa.OSFile(str(path), "wb")
+        self._writer = pa.ipc.new_file(self._sink, schema, options=options)
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        self._writer.write_batch(batch)
+        self.ends.append(self._sink.tell())
+
+    def __enter__(self) -> "_Output":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._writer.close()
+        finally:
+            self._sink.close()
+
+
+def _write_cut(
+    path: Path,
+    schema: pa.Schema,
+    chunks: Iterator[pa.RecordBatch],
+    *,
+    rows_per_batch: int,
+    largest_bytes: int,
+    num_rows: int,
+    content: str,
+) -> list[pa.RecordBatch] | None:
+    """Write record batches of one number of rows, up to one that would be too large.
+
+    Returns:
+        The rows of that one, if there was one: they are not in the file.
+    """
+    num_batches = -(-num_rows // rows_per_batch)
+    if num_batches > _MOST_BATCHES:
+        raise CorruptShardError(f"the index says {num_rows} rows; that is more than a shard can have")
+    found = 0
+    with _Output(path, _marked(schema, min(rows_per_batch, num_rows), num_batches, content)) as output:
+        try:
+            for batch in recut(chunks, rows_per_batch, largest_bytes=largest_bytes):
+                found += batch.num_rows
+                if found > num_rows:
+                    raise CorruptShardError(f"holds more than the {num_rows} rows that the index says")
+                output.write(batch)
+        except _OversizedBatchError as error:
+            return error.parts
+    if found != num_rows:
+        raise CorruptShardError(f"holds {found} rows, the index says {num_rows}")
+    _fill_in(path, schema, output.ends, content)
+    return None
+
+
+def _rows_per_batch(sample: Sequence[pa.RecordBatch]) -> int:
+    """Give the power of two of rows like these that comes nearest to a record batch, so that it can be halved."""
+    num_rows, num_bytes = sum(batch.num_rows for batch in sample), sum(batch.nbytes for batch in sample)
+    fitting = max(num_rows, 1) * BATCH_BYTES / max(num_bytes, 1)
+    return int(2 ** min(max(round(math.log2(fitting)), 0), 20))
+
+
+def _joined(parts: list[pa.RecordBatch]) -> pa.RecordBatch:
+    return parts[0] if len(parts) == 1 else pa.concat_batches(parts)
 
 
 def _marked(schema: pa.Schema, rows_per_batch: int, num_batches: int, content: str | None) -> pa.Schema:

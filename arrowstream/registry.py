@@ -1,5 +1,6 @@
 """Formats are found by their entry points, and loaded when a dataset first needs them."""
 
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
@@ -21,6 +22,23 @@ def _installed() -> dict[str, list[EntryPoint]]:
 def format_names() -> list[str]:
     """Name the installed formats, sorted."""
     return sorted(_installed())
+
+
+def formats_of(file_name: str) -> list[Format]:
+    """Give the formats that describe files of such a name, those that are read in place first.
+
+    A plugin that does not load is left out.
+    """
+    return [kind for kind in _describing() if file_name.endswith(kind.suffixes or kind.suffix)]
+
+
+@cache
+def _describing() -> list[Format]:
+    found = []
+    for name in format_names():
+        with suppress(UnknownFormatError):
+            found.append(load_format(name))
+    return sorted(found, key=lambda kind: not kind.in_place)
 
 
 @cache

@@ -3,23 +3,33 @@
 import contextlib
 import hashlib
 import os
+import shlex
 import tempfile
 import uuid
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from arrowstream.cache import ShardCache, cached_name, wrapping
-from arrowstream.errors import IndexFormatError, MissingShardError, RemoteNotFoundError, UnwritableError
+from arrowstream.errors import (
+    IndexFormatError,
+    MissingShardError,
+    RemoteAccessError,
+    RemoteNotFoundError,
+    StorageError,
+    UnwritableError,
+)
 from arrowstream.index import INDEX_NAME, PRIVATE_FOLDER, Index, Shard, parse_index
 from arrowstream.plan.mosaic.weights import Weight
-from arrowstream.registry import load_format
+from arrowstream.registry import formats_of, load_format
 from arrowstream.storage import Storage
 
 #: What a stream does where neither it nor its dataset says otherwise; mosaicml-streaming's values.
 DEFAULTS: Mapping[str, Any] = {"split": "", "download_retry": 2, "download_timeout": 60.0, "validate_hash": None}
+# For a listing that only makes an error say more.
+_GLANCE_TIMEOUT_S = 3.0
 
 
 class Stream:
@@ -196,14 +206,42 @@ class Stream:
         url = self.storage.url_of(INDEX_NAME)
         try:
             text = self.storage.read(INDEX_NAME)
-        except RemoteNotFoundError as error:
-            raise RemoteNotFoundError(
-                f"{url}: does not exist; there is no dataset, its writer did not finish, or a split= is missing"
-            ) from error
+        except (RemoteNotFoundError, RemoteAccessError) as error:
+            # A store that may not be listed says of what does not exist that it may not be read.
+            index = self._index_of_remote()
+            if index is not None:
+                return index
+            if isinstance(error, RemoteAccessError):
+                raise
+            raise RemoteNotFoundError(f"{url}: does not exist; {self._why_no_index()}") from error
         index = parse_index(text, url)
         if not self._in_place:
             self._keep_copy(text)
         return index
+
+    def _index_of_remote(self) -> Index | None:
+        """Read the index that ``arrowstream index --out`` put into the local directory for a remote that has none."""
+        path = self.directory / INDEX_NAME
+        if self._in_place or not path.is_file():
+            return None
+        index = parse_index(path.read_bytes(), str(path))
+        return index if index.metadata.get("remote") == self.storage.canonical_url else None
+
+    def _why_no_index(self) -> str:
+        """Say whether there are files that only want an index."""
+        no_dataset = "there is no dataset, its writer did not finish, or a split= is missing"
+        glance = Storage(self.storage.url, options=self.storage_options, attempts=1, timeout_s=_GLANCE_TIMEOUT_S)
+        try:
+            names = [key for key in glance.list() if formats_of(key)]
+        except StorageError:
+            return no_dataset
+        if not names:
+            return no_dataset
+        suffixes = " and ".join(sorted({PurePosixPath(name).suffix for name in names}))
+        return (
+            f"{no_dataset}. The {len(names)} {suffixes} files there (the first is {names[0]}) can be streamed as they "
+            f"are with an index of their own; run: arrowstream index {shlex.quote(self.storage.url)}"
+        )
 
     def _keep_copy(self, text: bytes) -> None:
         """Put the index beside the cached shards, so that the directory is a dataset of its own."""

@@ -88,6 +88,25 @@ class ImageFileEncoding(ImageEncoding):
         return column
 
 
+class AnyImageEncoding(ImageEncoding):
+    """Files of images of any kind that Pillow opens, as they are (``image``)."""
+
+    def __init__(self) -> None:
+        super().__init__("image")
+
+    def encode(self, value: Any) -> object:
+        """Take the bytes of a file, or a PIL image: one that was opened from a JPEG as it is, others as PNG."""
+        if isinstance(value, bytes | bytearray | memoryview):
+            return bytes(value)
+        image = self._image(value)
+        return _untouched_file(image) or _saved(image, "png")
+
+    @staticmethod
+    def read(content: memoryview) -> Any:
+        """Open a file of which the pixels are decoded when they are asked for."""
+        return pillow().open(BytesIO(content))
+
+
 class PixelsEncoding(ImageEncoding):
     """Raw pixels (``pil``): width, height and the length of the mode's name as uint32, the mode, the pixels."""
 

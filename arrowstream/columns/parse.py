@@ -15,7 +15,7 @@ from arrowstream.columns.bfloat16 import BFloat16Type
 from arrowstream.columns.describe import describe
 from arrowstream.columns.encoding import METADATA_KEY, Encoding
 from arrowstream.columns.headed import HeadedArrayEncoding
-from arrowstream.columns.images import ImageFileEncoding, ImageListEncoding, PixelsEncoding
+from arrowstream.columns.images import AnyImageEncoding, ImageFileEncoding, ImageListEncoding, PixelsEncoding
 from arrowstream.columns.ndarrays import FixedArrayEncoding, ShapedArrayEncoding, is_permuted
 from arrowstream.columns.objects import JsonEncoding, PickleEncoding
 from arrowstream.columns.scalars import FLOAT_NAMES, INTEGER_NAMES, BoolEncoding, FloatEncoding, IntegerEncoding
@@ -31,6 +31,7 @@ _NAMED: dict[str, Callable[[str], Encoding]] = {
     **dict.fromkeys(("float", *FLOAT_NAMES), FloatEncoding),
     **dict.fromkeys(("str_int", "str_float", "str_decimal"), NumberTextEncoding),
     **dict.fromkeys(("jpeg", "png"), ImageFileEncoding),
+    "image": lambda _: AnyImageEncoding(),
     "bool": lambda _: BoolEncoding(),
     "str": StrEncoding,
     "bytes": BytesEncoding,

@@ -9,10 +9,13 @@ help, and what it raises is one of the classes in :mod:`arrowstream.errors` and 
 * :mod:`arrowstream.storage.directory`: objects that are files of this machine.
 * :mod:`arrowstream.storage.remote`: objects behind a URL; requests, ranges, attempts.
 * :mod:`arrowstream.storage.file_systems`: fsspec's clients, one a process, and their deadlines.
+* :mod:`arrowstream.storage.ranged_file`: an object as a file that is read by ranges.
 * :mod:`arrowstream.storage.failures`: what went wrong, in our words.
 * :mod:`arrowstream.storage.urls`: URLs and keys.
 """
 
+from arrowstream.storage.entry import Entry
+from arrowstream.storage.ranged_file import RangedFile
 from arrowstream.storage.storage import Storage
 
-__all__ = ["Storage"]
+__all__ = ["Entry", "RangedFile", "Storage"]

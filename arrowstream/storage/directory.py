@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from arrowstream.errors import RemoteNotFoundError
+from arrowstream.storage.entry import Entry
 from arrowstream.storage.failures import must_be_readable, reading, unwritable, writing, wrong_length
 
 
@@ -91,6 +92,14 @@ class Directory:
                 for name in names:
                     if not (name.startswith(".") and name.endswith(".tmp")):
                         yield (Path(folder) / name).relative_to(self.root).as_posix()
+
+    def entries(self) -> Iterator[Entry]:
+        """Find all objects with their lengths and versions, in any order."""
+        for key in self.keys():
+            path = self.root / key
+            with reading(path):
+                found = path.stat()
+            yield Entry(key, found.st_size, str(found.st_mtime_ns))
 
     def delete(self, key: str) -> None:
         """Delete an object that exists."""

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from arrowstream.errors import RemoteNotFoundError, StorageError
+from arrowstream.storage.entry import Entry
 from arrowstream.storage.failures import MAY_PASS, must_be_readable, store_code, translated, why, writing, wrong_length
 from arrowstream.storage.file_systems import call_method, file_system, file_system_class, in_thread
 from arrowstream.storage.urls import endpoint_note, is_encoded, join_url
@@ -22,6 +23,8 @@ RANGES_AT_ONCE = 4
 BACK_OFF_S = 0.5
 # A listing is as many requests as there are thousands of objects, and fsspec makes one call of them.
 LISTING_DEADLINES = 10
+# Where fsspec's file systems say when an object was written, the surest first.
+VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "last_modified", "updated", "mtime", "created")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,21 +126,32 @@ class Remote:
 
     def keys(self) -> Iterator[str]:
         """Find the keys of all objects, in any order."""
+        return (key for key, _ in self._find())
+
+    def entries(self) -> Iterator[Entry]:
+        """Find all objects with their lengths and versions, in any order."""
+        for key, found in self._find():
+            size = found.get("size")
+            version = next((found[name] for name in VERSIONS if found.get(name)), "")
+            # Some HTTP servers list no lengths.
+            yield Entry(key, int(size) if size is not None else self.size(key), str(version).strip('"'))
+
+    def _find(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         root = self._path("").rstrip("/")
         try:
-            names = self._request("list", "", "find", root, deadlines=LISTING_DEADLINES)
-            if not names:
+            found = self._request("list", "", "find", root, deadlines=LISTING_DEADLINES, detail=True)
+            if not found:
                 # Where fsspec walks directories, it takes one that it failed to list for an empty one.
                 self._request("list", "", "info", root)
         except RemoteNotFoundError as error:
             if store_code(error) == "NoSuchBucket":
                 raise
             return
-        for name in names:
+        for name, entry in found.items():
             # The root itself and names that end with a slash stand for directories in some stores.
             if name.startswith(root + "/") and not name.endswith("/"):
                 key = name.removeprefix(root + "/")
-                yield unquote(key) if is_encoded(self.url) else key
+                yield (unquote(key) if is_encoded(self.url) else key), entry
 
     def delete(self, key: str) -> None:
         """Delete an object that exists."""

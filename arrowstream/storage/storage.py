@@ -7,6 +7,7 @@ from pathlib import Path
 
 from arrowstream.errors import RemoteNotFoundError
 from arrowstream.storage.directory import Directory
+from arrowstream.storage.entry import Entry
 from arrowstream.storage.remote import Remote
 from arrowstream.storage.urls import check_key, join_url, local_path_of
 
@@ -60,6 +61,11 @@ class Storage:
         if self.local_path is not None:
             return Directory(self.local_path)
         return Remote(self.url, self.options, self.attempts, self.timeout_s)
+
+    @property
+    def canonical_url(self) -> str:
+        """The same for every spelling of the place."""
+        return str(self.local_path.resolve()) if self.local_path is not None else self.url.rstrip("/")
 
     def url_of(self, key: str) -> str:
         """Name one object, percent-encoded where the protocol wants it (``file``, ``http``, ``https``)."""
@@ -129,6 +135,10 @@ class Storage:
         except RemoteNotFoundError:
             return False
         return True
+
+    def entries(self) -> list[Entry]:
+        """Find all objects below, with their lengths and versions, sorted by key; from listings alone."""
+        return sorted(self._backend.entries(), key=lambda entry: entry.key)
 
     def list(self) -> list[str]:
         """Find the keys of all objects below, sorted; none where the directory does not exist.

@@ -9,7 +9,7 @@
 """
 
 from arrowstream.writer.schema import Columns
-from arrowstream.writer.shards import DEFAULT_SIZE_LIMIT, MDSWriter, MosaicWriter, ShardWriter, writer_of
+from arrowstream.writer.shards import DEFAULT_SIZE_LIMIT, MDSWriter, MosaicWriter, ParquetWriter, ShardWriter, writer_of
 from arrowstream.writer.text import CSVWriter, JSONWriter, TSVWriter, XSVWriter
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "JSONWriter",
     "MDSWriter",
     "MosaicWriter",
+    "ParquetWriter",
     "ShardWriter",
     "TSVWriter",
     "XSVWriter",

@@ -340,6 +340,15 @@ class MosaicWriter(ShardWriter):
     format_name = "mosaic"
 
 
+class ParquetWriter(ShardWriter):
+    """Writes Parquet files, each row group of which is what a record batch of an MDS shard would be.
+
+    ``zstd``, ``lz4``, ``gz``, ``br`` and ``snappy`` compress inside the files, as Parquet does it.
+    """
+
+    format_name = "parquet"
+
+
 def writer_of(format_name: str) -> type[ShardWriter]:
     """Give the writer of a format.
 

@@ -37,12 +37,11 @@ class XSV(Format):
         dialect = self._dialect(shard.options)
         schema = declared_schema(shard.columns)
         read = split_file if needs_split(source, dialect) else read_file
-        ipc.write_rows(
+        ipc.write_batches(
             target,
             schema,
             read(source, dialect, schema),
-            num_samples=shard.num_samples,
-            num_bytes=source.stat().st_size,
+            num_rows=shard.num_samples,
             content=shard.content,
         )
 

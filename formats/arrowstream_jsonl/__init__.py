@@ -32,12 +32,11 @@ class JSONL(Format):
         """Parse the lines as the types that the index declares."""
         encodings = declared_encodings(shard.columns)
         with source.open("rb") as file:
-            ipc.write_rows(
+            ipc.write_batches(
                 target,
                 pa.schema([encoding.field(name) for name, encoding in encodings.items()]),
                 read_file(file, encodings, _newline(shard.options)),
-                num_samples=shard.num_samples,
-                num_bytes=source.stat().st_size,
+                num_rows=shard.num_samples,
                 content=shard.content,
             )
 

@@ -1,14 +1,18 @@
 """MDS over Arrow IPC: the native format. A shard is an Arrow IPC file whose fields name their encodings."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 import pyarrow as pa
 
 from arrowstream import ipc
-from arrowstream.format import Format, WrittenShard
+from arrowstream.columns import encoding_of
+from arrowstream.errors import ArrowStreamError, CorruptShardError
+from arrowstream.format import Description, Format, WrittenShard
 from arrowstream.index import Shard
+from arrowstream.ipc_messages import batch_message
 
 
 class MDS(Format):
@@ -42,3 +46,29 @@ class MDS(Format):
         content = ipc.write_file(path, schema, batches, codec=codec, level=level)
         raw_bytes = ipc.file_bytes(schema, batches) if codec else path.stat().st_size
         return WrittenShard(raw_bytes=raw_bytes, content=content)
+
+    def describe(self, file: BinaryIO, options: Mapping[str, Any]) -> Description:
+        """Read the footer, and the metadata of the last record batch: a shard says all of itself that an index says."""
+        del options
+        num_bytes = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        try:
+            schema = pa.ipc.open_file(pa.PythonFile(file, mode="r")).schema
+            columns = {field.name: encoding_of(field).name for field in schema}
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            if isinstance(error, OSError) and (error.errno is not None or isinstance(error, ArrowStreamError)):
+                raise
+            raise CorruptShardError(f"is no whole Arrow IPC file ({error})") from error
+        content = ipc.content_of(schema)
+        places = ipc.batch_places(schema)
+        if not content:
+            raise CorruptShardError("is an Arrow IPC file that arrowstream did not write; its format is arrow")
+        last = batch_message(file, places[-1], num_bytes) if places else None
+        rows_per_batch = ipc.rows_per_batch_of(schema)
+        return Description(
+            num_samples=(len(places) - 1) * rows_per_batch + last.num_rows if last is not None else 0,
+            columns=columns,
+            content=content,
+            compression=last.codec if last is not None else None,
+            rows_per_batch=rows_per_batch,
+        )

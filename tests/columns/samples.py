@@ -43,6 +43,7 @@ SAMPLES: dict[Any, list[Any]] = {
     "ndarray:bfloat16:2,3": arrays(ml_dtypes.bfloat16, (2, 3), (2, 3)),
     "ndarray:float32:4": arrays("float32", (4,), (4,)),
     "png": [_image("RGB"), _image("L"), _image("RGBA")],
+    "image": [_image("RGB"), _image("L"), _image("RGBA")],
     "pil": [_image(mode) for mode in ("1", "L", "LA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "I", "F")],
     "list[png]": [[_image("RGB"), _image("L")], [], [_image("L", (1, 1))]],
     "list[pil]": [[_image("RGB"), _image("L")], [], [_image("F", (1, 1))]],

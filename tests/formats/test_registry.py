@@ -55,7 +55,7 @@ sys.path[:0] = sys.argv[2:]
 from arrowstream.errors import UnknownFormatError
 from arrowstream.registry import format_names, load_format
 try:
-    print(type(load_format(sys.argv[1])).__name__, format_names())
+    print(type(load_format(sys.argv[1])).__name__, *[name for name in format_names() if name in ("lines", "mds")])
 except UnknownFormatError as error:
     print(error)
 """

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arrowstream import ipc
-from arrowstream.writer.cutter import BATCH_BYTES, ShardCutter
+from arrowstream.ipc import BATCH_BYTES
+from arrowstream.writer.cutter import ShardCutter
 
 SCHEMA = pa.schema(
     {
