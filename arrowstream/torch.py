@@ -1,10 +1,12 @@
-"""The dataset for PyTorch's loaders; the only module that imports torch."""
+"""The dataset for PyTorch's loaders."""
 
 from typing import Any
 
 from torch.utils.data import IterableDataset, get_worker_info
 
 from arrowstream import dataset
+from arrowstream.batch_forms import BatchForm
+from arrowstream.collate import TorchForm
 from arrowstream.world import World
 
 
@@ -15,6 +17,9 @@ class StreamingDataset(dataset.StreamingDataset, IterableDataset[Any]):
     """
 
     _iterations = 0  # of this copy: a persistent worker begins one epoch after the other
+
+    def _batch_forms(self) -> dict[str, BatchForm]:
+        return {"torch": TorchForm(), **super()._batch_forms()}
 
     def _world(self) -> World:
         world = World.from_environment()
