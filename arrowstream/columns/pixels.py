@@ -69,11 +69,14 @@ def jpeg_pixels(content: bytes) -> AnyArray:
     decoder = _simplejpeg()
     if decoder is None:
         return file_pixels(content)
-    colors = decoder.decode_jpeg_header(content)[2]
-    if colors == "Gray":
-        gray: AnyArray = decoder.decode_jpeg(content, "GRAY")  # (height, width, 1)
-        return gray[:, :, 0]
-    if colors not in {"YCbCr", "RGB"}:  # of print: Pillow keeps the four channels
-        return file_pixels(content)
-    pixels: AnyArray = decoder.decode_jpeg(content, "RGB")
-    return pixels
+    try:
+        colors = decoder.decode_jpeg_header(content)[2]
+        if colors == "Gray":
+            gray: AnyArray = decoder.decode_jpeg(content, "GRAY")  # (height, width, 1)
+            return gray[:, :, 0]
+        if colors in {"YCbCr", "RGB"}:
+            pixels: AnyArray = decoder.decode_jpeg(content, "RGB")
+            return pixels
+    except ValueError:
+        pass  # a rare subsampling, or a broken file: Pillow decodes it, or says what is wrong
+    return file_pixels(content)
