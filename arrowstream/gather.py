@@ -42,6 +42,7 @@ class _Dense:
         self.values = values
         self.valid = RowWindow(_FLAG, ())
         self.has_nulls = np.zeros(0, np.bool_)  # (slots,)
+        self._any_nulls = False  # in any slot, ever: most columns have none, and asking costs as much as a small gather
 
     def resize(self, num_slots: int) -> None:
         self.values.resize(num_slots)
@@ -54,6 +55,7 @@ class _Dense:
             self.values.place(slot, rows)
         self.has_nulls[slot] = array.null_count > 0
         if array.null_count:
+            self._any_nulls = True
             self.valid.place(slot, np.frombuffer(validity(array), np.bool_))
 
     def release(self, slot: int) -> None:
@@ -62,9 +64,9 @@ class _Dense:
 
     def gather(self, slots: IntArray, rows: IntArray) -> Rows:
         values = self.values.gather(slots, rows)
-        with_nulls = self.has_nulls[slots]
-        if not with_nulls.any():
+        if not self._any_nulls:
             return Rows(values, None)
+        with_nulls = self.has_nulls[slots]
         valid = np.ones(len(slots), np.bool_)
         valid[with_nulls] = self.valid.gather(slots[with_nulls], rows[with_nulls])
         return Rows(values, None if valid.all() else valid)

@@ -21,6 +21,7 @@ class Peer(base.Peer):
         "random_sample": ("",),
         "iterate": ("",),
         "loader": ("",),
+        "batches": ("",),
     }
 
     def write_samples(self, request: Request, rows: Rows, samples: list[Sample]) -> None:
@@ -48,3 +49,16 @@ class Peer(base.Peer):
 
     def batches(self, request: Request):
         return base.torch_loader(request, self.shuffled(request))
+
+    def whole_batches(self, request: Request):
+        return Batches(self.shuffled(request))
+
+
+class Batches:
+    """An epoch of whole batches after the other."""
+
+    def __init__(self, dataset) -> None:
+        self.dataset = dataset
+
+    def __iter__(self):
+        return self.dataset.batches()

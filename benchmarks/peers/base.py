@@ -8,6 +8,7 @@
     open               ds[i]                             random_sample, and the check of what was written
     shuffled           for sample in ...                 iterate
     batches            for batch in a DataLoader         loader
+    whole_batches      for batch in ...                  batches
 """
 
 from abc import ABC
@@ -58,6 +59,10 @@ class Peer(ABC):
     def batches(self, request: Request) -> Iterable[Mapping[str, object]]:
         """Collated, shuffled batches, the same object for every epoch."""
         raise NotImplementedError
+
+    def whole_batches(self, request: Request) -> Iterable[Mapping[str, object]]:
+        """Shuffled batches of tensors by whatever way gives them soonest, the same object for every epoch."""
+        return self.batches(request)
 
     def versions(self) -> dict[str, str]:
         found = {}

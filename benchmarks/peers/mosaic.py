@@ -24,6 +24,7 @@ class Peer(base.Peer):
         "random_sample": ("", "LocalDataset"),
         "iterate": ("",),
         "loader": ("",),
+        "batches": ("",),
     }
 
     def write_samples(self, request: Request, rows: Rows, samples: list[Sample]) -> None:
