@@ -32,6 +32,10 @@ class Cursor:
             self.position = Position(epoch=epoch, sample=sample)
         return self.position
 
+    def advance(self, num_samples: int) -> None:
+        """Count samples that are given out together."""
+        self._given += num_samples
+
     def follow(self, places: list[int]) -> Iterator[int]:
         """Iterate over what is given out next, and keep an eye on it."""
         self._given += len(places)

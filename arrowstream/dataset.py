@@ -1,7 +1,7 @@
 """The dataset: global sample ids, whatever shards they lie in and wherever those are."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from arrowstream.batch_forms import BatchForm, NumpyForm
+from arrowstream.batches import BatchReader, Images, RaggedForm, in_batches, make_batch_reader
 from arrowstream.cursor import Cursor
 from arrowstream.decode import Sample
 from arrowstream.epochs import EpochCounter
@@ -154,6 +156,7 @@ class StreamingDataset:
         self.allow_unsafe_types = allow_unsafe_types
         self._counter = EpochCounter()
         self._reader: Reader | None = None
+        self._idle_batch_readers: dict[Hashable, BatchReader] = {}
         self._plan: EpochPlan | None = None
         self._adopted: dict[str, Any] = {}  # the state that was loaded: it decides what a plan leaves open
         self._cursor: Cursor | None = None
@@ -285,6 +288,10 @@ class StreamingDataset:
         Raises:
             ValueError: Several worker processes share the epoch and no ``batch_size`` was given.
         """
+        world, cursor = self._begin_iteration()
+        return self._iterate(world, cursor)
+
+    def _begin_iteration(self) -> tuple[World, Cursor]:
         world, token = self._world(), self._iteration_token()
         if self.batch_size is None and world.workers_per_rank > 1:
             raise ValueError("Please pass `batch_size`: the workers of a loader need it to share out the epoch.")
@@ -297,7 +304,7 @@ class StreamingDataset:
             position, self._resumed = self._resumed, None
             self._epochs.upcoming = (position.epoch + 1, 0)
         self._cursor = Cursor(position)
-        return self._iterate(world, self._cursor)
+        return world, self._cursor
 
     def _iterate(self, world: World, cursor: Cursor) -> Iterator[Any]:
         reader = self._reader or self._load()
@@ -343,6 +350,87 @@ class StreamingDataset:
                 queued -= len(queue[0][0])
                 yield queue.popleft()
         yield from queue
+
+    def batches(
+        self,
+        batch_size: int | None = None,
+        columns: Sequence[str] | None = None,
+        as_: str = "torch",
+        *,
+        images: Images = "pil",
+        ragged: RaggedForm | None = None,
+        num_threads: int | None = None,
+    ) -> Iterator[Any]:
+        """Go through this process's share of the next epoch, a batch at a time.
+
+        The samples and their order are those of an iteration over the dataset. They are read as they are stored:
+        ``__getitem__`` and ``get_item`` of a subclass are not called.
+
+        Args:
+            batch_size: Samples of a batch; the last one may be short. None: the dataset's.
+            columns: The columns to read; None: all.
+            as_: ``torch``: tensors, equal to what ``default_collate`` makes of the samples; ``numpy``: arrays;
+                ``arrow``: tables. docs/batches.md has a table of what each encoding becomes.
+            images: ``pil``: lists of PIL images, decoded; ``array``: lists of arrays or tensors of pixels, uint8 of
+                shape (height, width, channels), or (height, width) without colours.
+            ragged: What arrays of differing shapes become. ``offsets``: laid end to end, with offsets; ``pad``: filled
+                up with zeros; None: what ``default_collate`` or NumPy makes of them, if anything.
+            num_threads: That decode images. None: one for each core, or one in a worker process of a loader.
+
+        Returns:
+            Batches that own their memory: dictionaries of columns, or tables.
+
+        Raises:
+            ValueError: There is no batch size, or an argument has an unknown value.
+            MissingColumnError: There is no such column.
+            MissingDependencyError: Tensors were asked for, and this class knows nothing of torch.
+            EncodingError: While iterating: values have no such form; the message names the column and the ways out.
+        """
+        batch_size = batch_size if batch_size is not None else self.batch_size
+        if batch_size is None:
+            raise ValueError("Please pass `batch_size`, here or to the dataset.")
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; expected at least 1")
+        num_threads = num_threads or (1 if self._worker() else None)
+        key = (tuple(columns) if columns is not None else None, as_, images, ragged, num_threads)
+        # What an epoch found out serves the next one; epochs at the same time have one each.
+        batch_reader = self._idle_batch_readers.pop(key, None) or make_batch_reader(
+            self._reader or self._load(),
+            columns,
+            as_,
+            self._batch_forms(),
+            images=images,
+            ragged=ragged,
+            num_threads=num_threads,
+        )
+        world, cursor = self._begin_iteration()
+        return self._iterate_batches(batch_reader, key, batch_size, world, cursor)
+
+    def _iterate_batches(
+        self, batch_reader: BatchReader, key: Hashable, batch_size: int, world: World, cursor: Cursor
+    ) -> Iterator[Any]:
+        reader = self._reader or self._load()
+        if not reader.num_samples:
+            return
+        position = cursor.begin(self._epochs)
+        padding_at = self._current_plan().padding_at(world, position)
+        prefetcher = Prefetcher()
+        try:
+            places = self._look_ahead(reader, world, position, prefetcher)
+            for ids, shards, rows in in_batches(places, batch_size):
+                batch = batch_reader.read(ids, shards, rows, prefetcher)
+                if self.tail == "pad":
+                    first = position.skipped + cursor.samples
+                    batch = batch_reader.marked(batch, np.arange(first, first + len(ids)) == padding_at)
+                cursor.advance(len(ids))
+                yield batch
+        finally:
+            prefetcher.cancel()
+            self._idle_batch_readers = {key: batch_reader}  # one alone: it holds maps of shards
+
+    def _batch_forms(self) -> dict[str, BatchForm]:
+        """Give what columns can be made into; the class for torch knows tensors too."""
+        return {"numpy": NumpyForm()}
 
     def _make_plan(self) -> EpochPlan:
         if self._plan is None:
@@ -480,7 +568,7 @@ class StreamingDataset:
 
     def __getstate__(self) -> dict[str, Any]:
         self._epochs  # noqa: B018  # a rank that was handed the dataset parts with whoever did, before its workers begin
-        return {**self.__dict__, "_reader": None, "_plan": None, "_cursor": None}
+        return {**self.__dict__, "_reader": None, "_idle_batch_readers": {}, "_plan": None, "_cursor": None}
 
     def _load(self) -> Reader:
         self._reader = Reader(self.streams, allow_unsafe_types=self.allow_unsafe_types)

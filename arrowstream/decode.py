@@ -10,7 +10,7 @@ column instead takes half as long again (0.98 against 0.66 us for four columns).
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -60,13 +60,20 @@ class Decoder:
         Returns:
             A function of a row in [0, batch.num_rows). What it returns owns its memory.
         """
-        columns: list[tuple[str, str, tuple[str, ...]]] = []
-        values: list[object] = []
-        for number, (name, encoding) in enumerate(self._encodings):
-            reader = encoding.reader(batch.column(number))
-            columns.append((name, reader.expression, tuple(reader.values)))
-            values.extend(reader.values.values())
-        return _compile(tuple(columns))(*values)
+        return bind_rows(
+            [(name, encoding, batch.column(number)) for number, (name, encoding) in enumerate(self._encodings)]
+        )
+
+
+def bind_rows(arrays: Sequence[tuple[str, Encoding, pa.Array]]) -> ReadRow:
+    """Give the function that reads one row of some columns, each given with its name and its encoding."""
+    columns: list[tuple[str, str, tuple[str, ...]]] = []
+    values: list[object] = []
+    for name, encoding, array in arrays:
+        reader = encoding.reader(array)
+        columns.append((name, reader.expression, tuple(reader.values)))
+        values.extend(reader.values.values())
+    return _compile(tuple(columns))(*values)
 
 
 @lru_cache(maxsize=256)

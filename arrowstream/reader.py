@@ -109,10 +109,7 @@ class Reader:
             MissingColumnError: There is no such column.
             EncodingError: The samples' shards have different columns.
         """
-        wanted = list(columns) if columns is not None else self.schema.names
-        for name in wanted:
-            if name not in self.schema.names:
-                raise MissingColumnError(f"no column is named {name!r}; there are: {', '.join(self.schema.names)}")
+        wanted = self.check_columns(columns)
         shards, rows = self.locate(ids)
         by_place = np.lexsort((rows, shards))  # (n,)
         pieces = [
@@ -133,6 +130,18 @@ class Reader:
         back[by_place] = np.arange(len(by_place))
         return gathered.take(pa.array(back))
 
+    def check_columns(self, columns: Sequence[str] | None) -> list[str]:
+        """Give the columns that were asked for, or all of the first shard.
+
+        Raises:
+            MissingColumnError: There is no such column.
+        """
+        wanted = list(columns) if columns is not None else self.schema.names
+        for name in wanted:
+            if name not in self.schema.names:
+                raise MissingColumnError(f"no column is named {name!r}; there are: {', '.join(self.schema.names)}")
+        return wanted
+
     def locate(self, ids: IntArray) -> tuple[IntArray, IntArray]:
         """Find the shard and the row of each sample; all are int64 of shape (n,)."""
         return self._locator.locate(ids)
@@ -150,6 +159,10 @@ class Reader:
         """Open a shard, waiting for it if it is being fetched."""
         if number not in self._opened:
             self._open(number, prefetcher)
+
+    def open_shard(self, number: int, prefetcher: Prefetcher | None = None) -> OpenShard:
+        """Give an open shard; it may be closed here while the caller still holds it, and stays readable."""
+        return self._opened.get(number) or self._open(number, prefetcher)
 
     def paths(self, *, fetch: bool) -> list[tuple[int, Path]]:
         """Name the shards that lie on this machine, with the id of the first sample of each.

@@ -1,4 +1,4 @@
-"""The dataset for PyTorch's loaders; the only module that imports torch."""
+"""The dataset for PyTorch's loaders."""
 
 import multiprocessing
 import os
@@ -8,6 +8,8 @@ from torch import distributed
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from arrowstream import dataset, local
+from arrowstream.batch_forms import BatchForm
+from arrowstream.collate import TorchForm
 from arrowstream.world import World
 
 
@@ -19,6 +21,9 @@ class StreamingDataset(dataset.StreamingDataset, IterableDataset[Any]):
 
     _iterations = 0  # of this copy: a persistent worker begins one epoch after the other
     _parent: tuple[int, World] | None = None  # who pickled this copy: its process id, and its rank
+
+    def _batch_forms(self) -> dict[str, BatchForm]:
+        return {"torch": TorchForm(), **super()._batch_forms()}
 
     def _job(self) -> World:
         """Tell which rank of how many this is, as torch.distributed has it where it is initialised."""

@@ -64,11 +64,28 @@ def _draw_table(rng: np.random.Generator, n: int) -> dict[str, Column]:
     }
 
 
+def _draw_tokens(rng: np.random.Generator, n: int) -> dict[str, Column]:
+    return {"id": np.arange(n, dtype=np.int64), "tokens": rng.integers(0, 50_000, (n, 2048), dtype=np.uint16)}
+
+
+def _draw_image32(rng: np.random.Generator, n: int) -> dict[str, Column]:
+    return {
+        "id": np.arange(n, dtype=np.int64),
+        "image": rng.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8),
+        "label": rng.integers(0, 10, n, dtype=np.int64),
+    }
+
+
 # Every kind has a column ``id`` equal to the row's number: that is how a shuffled sample is checked.
 ROW_KINDS: dict[str, RowKind] = {
     "table": RowKind(
         encodings={"id": "int", "label": "int", "x": "ndarray:float32:64", "text": "str"},
         draw=_draw_table,
+    ),
+    "tokens": RowKind(encodings={"id": "int", "tokens": "ndarray:uint16:2048"}, draw=_draw_tokens),
+    "image32": RowKind(
+        encodings={"id": "int", "image": "ndarray:uint8:32,32,3", "label": "int"},
+        draw=_draw_image32,
     ),
 }
 

@@ -160,8 +160,14 @@ def _iterate(peer: Peer, request: Request) -> Measured:
 
 
 def _loader(peer: Peer, request: Request) -> Measured:
-    rows = load_rows(Path(request.rows_dir))
-    loader = peer.batches(request)
+    return _time_batches(peer.batches(request), load_rows(Path(request.rows_dir)))
+
+
+def _batches(peer: Peer, request: Request) -> Measured:
+    return _time_batches(peer.whole_batches(request), load_rows(Path(request.rows_dir)))
+
+
+def _time_batches(loader: Iterable, rows: Rows) -> Measured:
     seen: list[int] = []
     for k, batch in enumerate(loader):
         if k == 0:
@@ -292,5 +298,15 @@ TASKS: dict[str, Task] = {
         higher_is_better=True,
         run=_mosaic_files,
         variants={"first epoch": {"epoch": "first"}, "later epochs": {"epoch": "later"}},
+    ),
+    "batches": Task(
+        summary="for batch in what gives shuffled batches of tensors soonest, one process, from the second epoch on",
+        metric="samples_per_s",
+        unit="samples/s",
+        higher_is_better=True,
+        run=_batches,
+        variants={"": {"num_workers": 0}},
+        limit="memmap",
+        reads=True,
     ),
 }

@@ -62,6 +62,10 @@ class ArrowEncoding(Encoding):
             return self._native.reader(array)
         return super().reader(array) if reads_as_datetime(array.type) else self._reader(array)
 
+    def rows(self, array: pa.Array) -> AnyArray | None:
+        """View what an encoding of ours views."""
+        return self._native.rows(array) if self._native is not None else None
+
     def _reader(self, array: pa.Array) -> RowReader:
         return temporal_reader(array) if reads_as_datetime(array.type) else RowReader("$v[r].as_py()", {"v": array})
 

@@ -11,6 +11,7 @@ from arrowstream.columns.arrays import as_ndarray, is_bfloat16_tensor, is_tensor
 from arrowstream.columns.arrow_types import plain_type
 from arrowstream.columns.buffers import AnyArray, validity
 from arrowstream.columns.describe import describe
+from arrowstream.columns.pixels import Late
 from arrowstream.errors import EncodingError
 
 METADATA_KEY = b"mds.encoding"
@@ -42,9 +43,11 @@ class Encoding(ABC):
         name: The canonical spelling, as it stands in indexes and in the metadata of a field.
         arrow_type: What the column is stored as.
         unsafe: Whether reading runs code that came with the data.
+        ragged: Whether values are arrays whose shape is known by the row alone.
     """
 
     unsafe = False
+    ragged = False
 
     def __init__(self, name: str, arrow_type: pa.DataType) -> None:
         self.name = name
@@ -125,6 +128,25 @@ class Encoding(ABC):
         if not array.null_count:
             return reader
         return RowReader(f"({reader.expression} if $valid[r] else None)", {**reader.values, "valid": validity(array)})
+
+    def rows(self, array: pa.Array) -> AnyArray | None:
+        """View a column as one array, (n, *shape), read-only and in row-major order.
+
+        What stands under a null is undefined. The view keeps the memory alive that it shows.
+
+        Returns:
+            None: values of this encoding are not all of one size.
+        """
+        del array
+        return None
+
+    def stored(self) -> "Encoding":
+        """Give the encoding that reads what ``late`` goes on with: this one, where that is the value itself."""
+        return self
+
+    def late(self) -> Late | None:
+        """Give the dear half of reading a value, which other threads may run; None: there is none."""
+        return None
 
     @abstractmethod
     def _reader(self, array: pa.Array) -> RowReader:

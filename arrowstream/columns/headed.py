@@ -34,6 +34,8 @@ _WIDTHS = "BHIQ"  # of a dimension: 1 << k bytes
 class HeadedArrayEncoding(BytesEncoding):
     """Arrays of any dtype and shape, read as writable copies."""
 
+    ragged = True
+
     def __init__(self) -> None:
         super().__init__("ndarray")
 

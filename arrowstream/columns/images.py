@@ -1,11 +1,12 @@
 """Images: files of JPEG or PNG as they are, raw pixels, and lists of these. Each row is decoded when it is read."""
 
 import struct
+from abc import abstractmethod
 from collections.abc import Callable, Iterable
-from functools import cache
 from io import BytesIO
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -13,33 +14,26 @@ from arrowstream.columns.arrow_types import is_bytes
 from arrowstream.columns.buffers import offsets
 from arrowstream.columns.describe import describe
 from arrowstream.columns.encoding import Encoding, RowReader
+from arrowstream.columns.pixels import Late, file_image, file_pixels, jpeg_pixels, pillow
 from arrowstream.columns.text import SLICE, BytesEncoding, slices
-from arrowstream.errors import EncodingError, MissingDependencyError
+from arrowstream.errors import EncodingError
 
 _MAGIC = {"jpeg": b"\xff\xd8\xff", "png": b"\x89PNG\r\n\x1a\n"}
 _PIL_HEADER = struct.Struct("<III")  # width, height, length of the mode's name
-
-
-@cache
-def pillow() -> Any:
-    """The module PIL.Image.
-
-    Raises:
-        MissingDependencyError: Pillow is not installed.
-    """
-    try:
-        from PIL import Image, JpegImagePlugin  # noqa: F401
-    except ImportError as error:
-        raise MissingDependencyError(
-            "columns of images need Pillow; install it with: pip install 'arrowstream[images]'"
-        ) from error
-    return Image
 
 
 class ImageEncoding(BytesEncoding):
     """Images as bytes; ``read`` turns the bytes of one into a PIL image."""
 
     read: Callable[[memoryview], Any]
+
+    def stored(self) -> Encoding:
+        """Read the bytes of the images."""
+        return BytesEncoding()
+
+    @abstractmethod
+    def late(self) -> Late:
+        """Turn the bytes of one into an image."""
 
     def _reader(self, array: pa.Array) -> RowReader:
         return RowReader(f"$read({SLICE})", {**slices(array), "read": self.read})
@@ -71,6 +65,10 @@ class ImageFileEncoding(ImageEncoding):
         original = _untouched_file(image) if self.name == "jpeg" else None
         return original or _saved(image, self.name)
 
+    def late(self) -> Late:
+        """Decode files."""
+        return Late(image=file_image, pixels=jpeg_pixels if self.name == "jpeg" else file_pixels)
+
     @staticmethod
     def read(content: memoryview) -> Any:
         """Open a file of which the pixels are decoded when they are asked for."""
@@ -101,6 +99,10 @@ class AnyImageEncoding(ImageEncoding):
         image = self._image(value)
         return _untouched_file(image) or _saved(image, "png")
 
+    def late(self) -> Late:
+        """Decode files."""
+        return Late(image=file_image, pixels=file_pixels)
+
     @staticmethod
     def read(content: memoryview) -> Any:
         """Open a file of which the pixels are decoded when they are asked for."""
@@ -125,6 +127,10 @@ class PixelsEncoding(ImageEncoding):
         mode = image.mode.encode()
         return _PIL_HEADER.pack(*image.size, len(mode)) + mode + image.tobytes()
 
+    def late(self) -> Late:
+        """Copy the pixels."""
+        return Late(image=_read_pixels, pixels=lambda content: np.array(_read_pixels(content)))
+
     @staticmethod
     def read(content: memoryview) -> Any:
         """Make an image of the pixels."""
@@ -134,12 +140,17 @@ class PixelsEncoding(ImageEncoding):
         return pillow().frombytes(mode, (width, height), content[start:].tobytes())
 
 
+def _read_pixels(content: bytes) -> Any:
+    return PixelsEncoding.read(memoryview(content))
+
+
 class ImageListEncoding(Encoding):
     """A list of images a sample, each stored as in a column of its own."""
 
-    def __init__(self, name: str, image: ImageEncoding) -> None:
+    def __init__(self, name: str, image: ImageEncoding, read: Callable[[memoryview], Any] | None = None) -> None:
         super().__init__(name, pa.list_(pa.binary()))
         self._item = image
+        self._read = read or image.read
 
     def encode(self, value: Any) -> object:
         """Take a sequence, which may be empty, of what a column of one image takes."""
@@ -153,11 +164,23 @@ class ImageListEncoding(Encoding):
             raise EncodingError(f"image {len(images)}: {error}") from error
         return images
 
+    def stored(self) -> Encoding:
+        """Read lists of the bytes of the images."""
+        return ImageListEncoding(self.name, self._item, read=bytes)
+
+    def late(self) -> Late:
+        """Decode each image of a list."""
+        image, pixels = self._item.late()
+        return Late(
+            image=lambda contents: [image(content) for content in contents],
+            pixels=lambda contents: [pixels(content) for content in contents],
+        )
+
     def _reader(self, array: pa.Array) -> RowReader:
         item = "$data[$offset[i]:$offset[i + 1]]"
         return RowReader(
             f"[$read({item}) for i in range($first[r], $first[r + 1])]",
-            {**slices(array.values), "first": offsets(array), "read": self._item.read},
+            {**slices(array.values), "first": offsets(array), "read": self._read},
         )
 
     def _takes(self, arrow_type: pa.DataType) -> bool:

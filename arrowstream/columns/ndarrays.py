@@ -50,11 +50,15 @@ class FixedArrayEncoding(Encoding):
         content = b"".join([filler if value is None else value for value in values])
         return self._array(len(values), pa.py_buffer(content), bitmap(values))
 
-    def _reader(self, array: pa.Array) -> RowReader:
+    def rows(self, array: pa.Array) -> AnyArray:
+        """View the arrays, (rows, *shape)."""
         storage = array.storage if isinstance(array.type, pa.BaseExtensionType) else array
         start, stop = storage.offset * self._size, (storage.offset + len(storage)) * self._size
         values = fixed_width(storage.values, self._element.stored)[start:stop].view(self._element.dtype)
-        return RowReader("$v[r].copy()", {"v": values.reshape(len(storage), *self._shape)})  # (rows, *shape)
+        return values.reshape(len(storage), *self._shape)
+
+    def _reader(self, array: pa.Array) -> RowReader:
+        return RowReader("$v[r].copy()", {"v": self.rows(array)})
 
     def _from_arrow(self, array: pa.Array) -> pa.Array:
         arrow_type = array.type
@@ -88,6 +92,8 @@ class FixedArrayEncoding(Encoding):
 
 class ShapedArrayEncoding(Encoding):
     """Arrays of one dtype and any shape, scalars and empty arrays included: the elements, and the shape beside them."""
+
+    ragged = True
 
     def __init__(self, element: Element) -> None:
         self._element = element

@@ -23,6 +23,7 @@ class Peer(base.Peer):
         "iterate": ("",),
         "loader": ("",),
         "mosaic_files": ("",),
+        "batches": ("",),
     }
 
     def write_samples(self, request: Request, rows: Rows, samples: list[Sample]) -> None:
@@ -62,3 +63,16 @@ class Peer(base.Peer):
         from arrowstream import StreamingDataset
 
         return StreamingDataset(remote=str(request.data), local=str(cache), shuffle=True, batch_size=request.batch_size)
+
+    def whole_batches(self, request: Request):
+        return Batches(self.shuffled(request))
+
+
+class Batches:
+    """An epoch of whole batches after the other."""
+
+    def __init__(self, dataset) -> None:
+        self.dataset = dataset
+
+    def __iter__(self):
+        return self.dataset.batches()

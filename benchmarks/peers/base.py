@@ -10,6 +10,7 @@
     batches            for batch in a DataLoader         loader
     write_mosaic       a writer of mosaic's .mds files   mosaic_files
     stream             for sample in ..., from a remote  mosaic_files
+    whole_batches      for batch in ...                  batches
 """
 
 from abc import ABC
@@ -69,6 +70,10 @@ class Peer(ABC):
     def stream(self, request: Request, cache: Path) -> Iterable[Sample]:
         """Samples in a shuffled order, the same object for every epoch, fetched from ``request.data`` into a cache."""
         raise NotImplementedError
+
+    def whole_batches(self, request: Request) -> Iterable[Mapping[str, object]]:
+        """Shuffled batches of tensors by whatever way gives them soonest, the same object for every epoch."""
+        return self.batches(request)
 
     def versions(self) -> dict[str, str]:
         found = {}

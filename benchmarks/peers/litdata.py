@@ -30,6 +30,7 @@ class Peer(base.Peer):
         "random_sample": ("", "batch_decode=0"),
         "iterate": ("",),
         "loader": ("", "StreamingDataLoader"),
+        "batches": ("", "StreamingDataLoader"),
     }
 
     def write_samples(self, request: Request, rows: Rows, samples: list[Sample]) -> None:  # noqa: ARG002

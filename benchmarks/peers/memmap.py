@@ -19,7 +19,12 @@ from benchmarks.rows import Ragged, Rows, Sample
 class Peer(base.Peer):
     name = "memmap"
     distributions = ("torch",)
-    tasks: Mapping[str, tuple[str, ...]] = {"random_sample": ("",), "iterate": ("",), "loader": ("",)}
+    tasks: Mapping[str, tuple[str, ...]] = {
+        "random_sample": ("",),
+        "iterate": ("",),
+        "loader": ("",),
+        "batches": ("",),
+    }
 
     def write_samples(self, request: Request, rows: Rows, samples: list[Sample]) -> None:  # noqa: ARG002
         out = request.data
@@ -48,6 +53,9 @@ class Peer(base.Peer):
         mapped = TensorBatches(request.data)
         sampler = BatchSampler(RandomSampler(range(len(mapped))), request.batch_size, drop_last=False)
         return base.torch_loader(request, mapped, sampler=sampler, batch_size=None)
+
+    def whole_batches(self, request: Request):
+        return ShuffledBatches(Path(request.rows_dir), request.data, request.batch_size)
 
 
 class Mapped:
@@ -100,6 +108,29 @@ class ShuffledSamples:
             names = tuple(columns)
             for values in zip(*lists, strict=True):
                 yield dict(zip(names, values, strict=True))
+
+
+class ShuffledBatches:
+    """An epoch after the other, each column in a mapped file of its own: one fancy index gathers it."""
+
+    def __init__(self, rows: Path, data: Path, batch_size: int) -> None:
+        mapped = Mapped(data)
+        self.fixed = {name: np.load(rows / f"{name}.npy", mmap_mode="r") for name in mapped.fixed}
+        self.text = mapped.text
+        self.batch_size = batch_size
+        self.epoch = 0
+
+    def __iter__(self) -> Iterator[dict[str, object]]:
+        import torch
+
+        order = np.random.default_rng((0, self.epoch)).permutation(len(self.fixed["id"]))
+        self.epoch += 1
+        for start in range(0, len(order), self.batch_size):
+            ids = order[start : start + self.batch_size]
+            batch: dict[str, object] = {name: torch.from_numpy(column[ids]) for name, column in self.fixed.items()}
+            for name, (content, offsets) in self.text.items():
+                batch[name] = [str(content[offsets[i] : offsets[i + 1]], "utf-8") for i in ids.tolist()]
+            yield batch
 
 
 class TensorBatches:

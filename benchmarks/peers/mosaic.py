@@ -26,6 +26,7 @@ class Peer(base.Peer):
         "iterate": ("",),
         "loader": ("",),
         "mosaic_files": ("",),
+        "batches": ("",),
     }
 
     def write_samples(self, request: Request, rows: Rows, samples: list[Sample]) -> None:

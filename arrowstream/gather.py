@@ -1,0 +1,234 @@
+"""The rows of a batch, from whatever shards they lie in to one array or one list a column."""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from arrowstream.columns import Encoding, encoding_of
+from arrowstream.columns.buffers import validity
+from arrowstream.decode import ReadRow, bind_rows
+from arrowstream.errors import EncodingError
+from arrowstream.prefetch import Prefetcher
+from arrowstream.reader import Reader
+from arrowstream.shard import MAX_OPEN_SHARDS, MAX_UNCOMPRESSED_BYTES
+from arrowstream.windows import RowWindow
+
+IntArray = npt.NDArray[np.int64]
+AnyArray = npt.NDArray[Any]
+
+_FLAG: np.dtype[Any] = np.dtype(np.bool_)
+
+
+class Rows(NamedTuple):
+    """One column of a batch whose values are of one size.
+
+    Attributes:
+        values: (n, *shape), owned by the batch.
+        valid: Which of them are not null, bool of shape (n,); None when all are.
+    """
+
+    values: AnyArray
+    valid: AnyArray | None
+
+
+class _Dense:
+    """A column of values of one size, in the record batches that were bound."""
+
+    def __init__(self, values: RowWindow) -> None:
+        self.values = values
+        self.valid = RowWindow(_FLAG, ())
+        self.has_nulls = np.zeros(0, np.bool_)  # (slots,)
+        self._any_nulls = False  # in any slot, ever: most columns have none, and asking costs as much as a small gather
+
+    def resize(self, num_slots: int) -> None:
+        self.values.resize(num_slots)
+        self.valid.resize(num_slots)
+        self.has_nulls = np.concatenate([self.has_nulls, np.zeros(num_slots - len(self.has_nulls), np.bool_)])
+
+    def bind(self, slot: int, encoding: Encoding, array: pa.Array) -> None:
+        rows = encoding.rows(array)
+        if rows is not None:
+            self.values.place(slot, rows)
+        self.has_nulls[slot] = array.null_count > 0
+        if array.null_count:
+            self._any_nulls = True
+            self.valid.place(slot, np.frombuffer(validity(array), np.bool_))
+
+    def release(self, slot: int) -> None:
+        self.values.release(slot)
+        self.valid.release(slot)
+
+    def gather(self, slots: IntArray, rows: IntArray) -> Rows:
+        values = self.values.gather(slots, rows)
+        if not self._any_nulls:
+            return Rows(values, None)
+        with_nulls = self.has_nulls[slots]
+        valid = np.ones(len(slots), np.bool_)
+        valid[with_nulls] = self.valid.gather(slots[with_nulls], rows[with_nulls])
+        return Rows(values, None if valid.all() else valid)
+
+
+class Gatherer:
+    """Reads rows of shards, many at a time. One thread at a time may use it.
+
+    Columns whose values are of one size are gathered without a Python step a row; the others are read row by row, as
+    samples are, but only these columns; of images the stored bytes are read. What it keeps grows with shards and record
+    batches, never with samples.
+
+    Args:
+        reader: Opens the shards.
+        columns: The columns to read; None: all of the first shard.
+        max_shards: Maps are given up above it, the oldest first.
+        max_uncompressed_bytes: Record batches that had to be decompressed are given up above it, the oldest first.
+
+    Attributes:
+        encodings: What the values of each column are, in the order of the columns.
+
+    Raises:
+        MissingColumnError: There is no such column.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        columns: Sequence[str] | None,
+        *,
+        max_shards: int = MAX_OPEN_SHARDS,
+        max_uncompressed_bytes: int = MAX_UNCOMPRESSED_BYTES,
+    ) -> None:
+        self._reader = reader
+        self._max_shards = max_shards
+        self._max_uncompressed_bytes = max_uncompressed_bytes
+        names = reader.check_columns(columns)
+        schema = reader.schema
+        self.encodings: dict[str, Encoding] = {name: encoding_of(schema.field(name)) for name in names}
+        self._sizes = {name: _size(encoding, schema.field(name)) for name, encoding in self.encodings.items()}
+        self._dense = {name: _Dense(RowWindow(*size)) for name, size in self._sizes.items() if size is not None}
+        self._others = [name for name in names if name not in self._dense]
+        num_shards = len(reader.samples_per_shard)
+        self._columns: dict[int, list[tuple[str, int, Encoding]]] = {}  # what stands in a shard, column by column
+        self._first_slots: IntArray = np.full(num_shards, -1, np.int64)
+        self._rows_per_batch: IntArray = np.ones(num_shards, np.int64)
+        self._bound = np.zeros(0, np.bool_)  # (slots,)
+        self._read_row: list[ReadRow | None] = []  # (slots,): reads the other columns
+        self._shards: dict[int, range] = {}  # the slots of those that have bound ones, the oldest first
+        self._uncompressed: deque[tuple[int, int]] = deque()  # slots and their bytes
+        self._uncompressed_bytes = 0
+
+    def gather(
+        self, shards: IntArray, rows: IntArray, prefetcher: Prefetcher | None = None
+    ) -> dict[str, Rows | list[Any]]:
+        """Read rows.
+
+        Args:
+            shards: Shard of each sample, int64 of shape (n,).
+            rows: Row of each sample in its shard, int64 of shape (n,).
+            prefetcher: Was asked for the shards.
+
+        Returns:
+            For each column arrays, or a list of n values.
+
+        Raises:
+            ShardError: A shard is missing or corrupt.
+            StorageError: A shard could not be fetched.
+            EncodingError: The shards' columns differ.
+        """
+        new = self._first_slots[shards] < 0
+        if new.any():
+            for shard in dict.fromkeys(shards[new].tolist()):
+                self._open(shard, prefetcher)
+        batches, rows_of_batch = np.divmod(rows, self._rows_per_batch[shards])
+        slots = self._first_slots[shards] + batches
+        bound = self._bound[slots]
+        if not bound.all():
+            for slot, shard in dict(zip(slots[~bound].tolist(), shards[~bound].tolist(), strict=True)).items():
+                self._bind(slot, shard, prefetcher)
+        gathered: dict[str, Rows | list[Any]] = {
+            name: column.gather(slots, rows_of_batch) for name, column in self._dense.items()
+        }
+        if self._others:
+            places = zip(slots.tolist(), rows_of_batch.tolist(), strict=True)
+            read_row = self._read_row
+            samples = [read_row[slot](row) for slot, row in places]
+            gathered |= {name: [sample[name] for sample in samples] for name in self._others}
+        # Not before: what this batch needed was in use until here.
+        self._give_up()
+        return {name: gathered[name] for name in self.encodings}
+
+    def _open(self, shard: int, prefetcher: Prefetcher | None) -> None:
+        """Give a shard its slots, for good: they are numbers alone."""
+        opened = self._reader.open_shard(shard, prefetcher)
+        self._columns[shard] = [self._find(name, opened.schema, shard) for name in self.encodings]
+        num_slots = len(self._bound) + len(opened.reads)
+        self._first_slots[shard] = len(self._bound)
+        self._rows_per_batch[shard] = opened.rows_per_batch
+        self._bound = np.concatenate([self._bound, np.zeros(len(opened.reads), np.bool_)])
+        self._read_row += [None] * len(opened.reads)
+        for column in self._dense.values():
+            column.resize(num_slots)
+
+    def _find(self, name: str, schema: pa.Schema, shard: int) -> tuple[str, int, Encoding]:
+        """Find a column in a shard, and see that its values can stand in one column with those of the first shard.
+
+        Raises:
+            EncodingError: They cannot.
+        """
+        number = schema.get_field_index(name)
+        encoding = encoding_of(schema.field(number)) if number >= 0 else None
+        expected = self.encodings[name]
+        if encoding is not None and _size(encoding, schema.field(number)) == self._sizes[name]:
+            both_at_once = encoding.late() is None and expected.late() is None
+            if both_at_once or encoding == expected:
+                return name, number, encoding
+        raise EncodingError(
+            f"column {name!r} is {expected.name} in the first shard and {encoding.name if encoding else 'missing'} in "
+            f"shard {shard}, which one batch cannot hold; leave it out with columns="
+        )
+
+    def _bind(self, slot: int, shard: int, prefetcher: Prefetcher | None) -> None:
+        """Take note of where the rows of a record batch lie."""
+        opened = self._reader.open_shard(shard, prefetcher)
+        first = int(self._first_slots[shard])
+        allocated = pa.total_allocated_bytes()
+        batch = opened.batch(slot - first)
+        allocated = pa.total_allocated_bytes() - allocated
+        others: list[tuple[str, Encoding, pa.Array]] = []
+        for name, number, encoding in self._columns[shard]:
+            array = batch.column(number)
+            dense = self._dense.get(name)
+            if dense is not None:
+                dense.bind(slot, encoding, array)
+            else:
+                others.append((name, encoding.stored(), array))
+        if others:
+            self._read_row[slot] = bind_rows(others)
+        self._bound[slot] = True
+        self._shards.setdefault(shard, range(first, first + len(opened.reads)))
+        if allocated > 0:
+            self._uncompressed.append((slot, allocated))
+            self._uncompressed_bytes += allocated
+
+    def _give_up(self) -> None:
+        while len(self._shards) > self._max_shards:
+            for slot in self._shards.pop(next(iter(self._shards))):
+                self._release(slot)
+        while self._uncompressed_bytes > self._max_uncompressed_bytes and len(self._uncompressed) > 1:
+            slot, num_bytes = self._uncompressed.popleft()
+            self._uncompressed_bytes -= num_bytes
+            self._release(slot)
+
+    def _release(self, slot: int) -> None:
+        self._bound[slot] = False
+        self._read_row[slot] = None
+        for column in self._dense.values():
+            column.release(slot)
+
+
+def _size(encoding: Encoding, field: pa.Field) -> tuple[np.dtype[Any], tuple[int, ...]] | None:
+    """Give dtype and shape of the values of a column where all have the same; None where they have not."""
+    rows = encoding.rows(pa.schema([field]).empty_table().column(0).combine_chunks())
+    return (rows.dtype, rows.shape[1:]) if rows is not None else None
