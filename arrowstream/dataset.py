@@ -10,16 +10,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from arrowstream.cache import Cost
 from arrowstream.cursor import Cursor
 from arrowstream.decode import Sample
 from arrowstream.epochs import EpochCounter
 from arrowstream.locate import resolve_ids
 from arrowstream.plan.epoch_plan import EpochPlan, LaidOutPlan, choose_plan
 from arrowstream.plan.state import Position, read_state, write_state
+from arrowstream.plan.uses import Forecast
 from arrowstream.prefetch import Prefetcher
-from arrowstream.reader import Reader
+from arrowstream.reader import RANDOM_ACCESS, Reader
 from arrowstream.stream import DEFAULTS, Stream
-from arrowstream.units import parse_count
+from arrowstream.units import parse_bytes, parse_count
 from arrowstream.world import World
 
 IntArray = npt.NDArray[np.int64]
@@ -41,6 +43,13 @@ class StreamingDataset:
         download_retry: Attempts in all for each download.
         download_timeout: Seconds that a request may take.
         validate_hash: Name of the hash that arriving shards are checked with. None: the one every writer stores.
+        keep_zip: Whether what was compressed for transport is kept in the cache beside its shard, and used again when
+            the shard is gone.
+        cache_limit: Bytes, also as "100gb", that the caches of all streams may take on the disk together, unfinished
+            files included. The shards that are needed last are deleted to make room. Local data is not. None: no limit.
+        random_access: What ``dataset[i]`` and ``take`` fetch of a shard that is not in the cache: ``record_batch``, the
+            record batches that they need; ``shard``, all of it; ``auto``, record batches until the shard would have
+            cost less. Iterations fetch shards.
         predownload: Samples to look ahead when fetching shards. None: 8 batches, or 64 without a batch size.
         batch_size: Samples of a batch on one rank. The workers of a loader need it to share out the epoch.
         shuffle: Whether an iteration goes through the samples in a new random order each epoch.
@@ -76,6 +85,9 @@ class StreamingDataset:
         download_retry: int = 2,
         download_timeout: float = 60.0,
         validate_hash: str | None = None,
+        keep_zip: bool = False,
+        cache_limit: int | str | None = None,
+        random_access: str = "auto",
         predownload: int | None = None,
         batch_size: int | None = None,
         shuffle: bool = False,
@@ -97,10 +109,15 @@ class StreamingDataset:
         _check_at_least(1, batch_size=batch_size, shuffle_block_size=shuffle_block_size, predownload=predownload)
         _check_at_least(1, num_canonical_nodes=num_canonical_nodes)
         _check_at_least(0, shuffle_seed=shuffle_seed)
+        if random_access not in RANDOM_ACCESS:
+            raise ValueError(f"random_access is {random_access!r}, expected one of {', '.join(RANDOM_ACCESS)}")
         self.streams = list(streams or [Stream(remote=remote, local=local, storage_options=storage_options)])
-        settings = (split, download_retry, download_timeout, validate_hash)
+        settings = (split, download_retry, download_timeout, validate_hash, keep_zip)
         for stream in self.streams:
             stream.apply_default(dict(zip(DEFAULTS, settings, strict=True)))
+        self.cache_limit = parse_bytes(cache_limit) if cache_limit is not None else None
+        _check_at_least(1, cache_limit=self.cache_limit)
+        self.random_access = random_access
         self.batch_size = batch_size
         self.predownload = predownload if predownload is not None else (8 * batch_size if batch_size else 64)
         self.shuffle = shuffle
@@ -159,6 +176,10 @@ class StreamingDataset:
             Id of the first sample, and path of the Arrow IPC file, of each shard in the order of the ids.
         """
         return (self._reader or self._load()).paths(fetch=fetch)
+
+    def cost(self) -> Cost:
+        """Tell how many requests this process has made of the remotes, and how many bytes they came to."""
+        return (self._reader or self._load()).cost
 
     @property
     def next_epoch(self) -> int:
@@ -269,9 +290,11 @@ class StreamingDataset:
         position = cursor.begin(self._epochs)
         mine = StreamingDataset
         overridden = type(self).__getitem__ is not mine.__getitem__ or type(self).get_item is not mine.get_item
-        prefetcher = Prefetcher()
+        plan, prefetcher = self._make_plan(), Prefetcher()
+        forecast = Forecast(lambda epoch: plan.uses(world, epoch), position.epoch, position.sample)
+        reader.follow(forecast, position.epoch)
         try:
-            for ids, shards, rows in self._look_ahead(reader, world, position, prefetcher):
+            for ids, shards, rows in self._look_ahead(reader, world, position, prefetcher, forecast):
                 places = cursor.follow(shards.tolist())
                 if overridden:
                     for shard, sample_id in zip(places, ids, strict=True):
@@ -283,12 +306,13 @@ class StreamingDataset:
             prefetcher.cancel()
 
     def _look_ahead(
-        self, reader: Reader, world: World, position: Position, prefetcher: Prefetcher
+        self, reader: Reader, world: World, position: Position, prefetcher: Prefetcher, forecast: Forecast
     ) -> Iterator[tuple[IntArray, IntArray, IntArray]]:
         """Give ids, shards and rows in chunks; the shards of later chunks are being fetched by then."""
         queue: deque[tuple[IntArray, IntArray, IntArray]] = deque()
-        queued = 0
+        queued = given = 0
         skipped = position.skipped
+        sharers = world.num_ranks * world.workers_per_rank // (self.replication or 1)
         for chunk in self._make_plan().sample_ids(world, position):
             ids, skipped = chunk[skipped:], max(skipped - len(chunk), 0)
             shards, rows = reader.locate(ids)
@@ -297,8 +321,18 @@ class StreamingDataset:
             queued += len(ids)
             while queue and queued - len(queue[0][0]) >= self.predownload:
                 queued -= len(queue[0][0])
+                # All processes of the job are taken to be about as far as this one.
+                forecast.advance(position.sample + given * sharers)
+                given += len(queue[0][0])
+                reader.drop_deleted()
+                prefetcher.retry()
                 yield queue.popleft()
-        yield from queue
+        for rest in queue:
+            forecast.advance(position.sample + given * sharers)
+            given += len(rest[0])
+            reader.drop_deleted()
+            prefetcher.retry()
+            yield rest
 
     def _make_plan(self) -> EpochPlan:
         if self._plan is None:
@@ -405,7 +439,12 @@ class StreamingDataset:
         return {**self.__dict__, "_reader": None, "_plan": None, "_cursor": None}
 
     def _load(self) -> Reader:
-        self._reader = Reader(self.streams, allow_unsafe_types=self.allow_unsafe_types)
+        self._reader = Reader(
+            self.streams,
+            allow_unsafe_types=self.allow_unsafe_types,
+            cache_limit=self.cache_limit,
+            random_access=self.random_access,
+        )
         return self._reader
 
 

@@ -3,21 +3,27 @@
 import hashlib
 import os
 import tempfile
-import uuid
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from arrowstream.cache import ShardCache, cached_name, wrapping
-from arrowstream.errors import IndexFormatError, MissingShardError, RemoteNotFoundError, UnwritableError
-from arrowstream.index import INDEX_NAME, PRIVATE_FOLDER, Index, Shard, parse_index
+from arrowstream.cache.names import check_names, wrapping_of
+from arrowstream.errors import IndexFormatError, MissingShardError, RemoteNotFoundError
+from arrowstream.index import INDEX_NAME, Index, Shard, parse_index
 from arrowstream.plan.mosaic.weights import Weight
 from arrowstream.registry import load_format
 from arrowstream.storage import Storage
 
 #: What a stream does where neither it nor its dataset says otherwise; mosaicml-streaming's values.
-DEFAULTS: Mapping[str, Any] = {"split": "", "download_retry": 2, "download_timeout": 60.0, "validate_hash": None}
+DEFAULTS: Mapping[str, Any] = {
+    "split": "",
+    "download_retry": 2,
+    "download_timeout": 60.0,
+    "validate_hash": None,
+    "keep_zip": False,
+}
 
 
 class Stream:
@@ -34,6 +40,8 @@ class Stream:
         download_retry: Attempts in all for each download.
         download_timeout: Seconds that a request may take.
         validate_hash: Name of the hash that arriving shards are checked with. None: the one every writer stores.
+        keep_zip: Whether what was compressed for transport is kept in the cache beside its shard, and used again when
+            the shard is gone.
         storage_options: Passed to fsspec's file system as they are.
 
     Raises:
@@ -52,6 +60,7 @@ class Stream:
         download_retry: int | None = None,
         download_timeout: float | None = None,
         validate_hash: str | None = None,
+        keep_zip: bool | None = None,
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         if not remote and not local:
@@ -67,6 +76,7 @@ class Stream:
         self.download_retry = download_retry
         self.download_timeout = download_timeout
         self.validate_hash = validate_hash
+        self.keep_zip = keep_zip
         self.storage_options = dict(storage_options or {})
         self._index: Index | None = None
         self._fingerprint = ""
@@ -117,6 +127,19 @@ class Stream:
         source = self.storage.local_path
         return source is not None and source.resolve() == self.directory.resolve()
 
+    @property
+    def uses_cache(self) -> bool:
+        """Whether any of its shards is fetched or transcoded, rather than mapped in place."""
+        return not self._in_place or any(
+            wrapping_of(group.format, group.compression) is not None or not load_format(group.format).in_place
+            for group in self.index.groups
+        )
+
+    @property
+    def lock_timeout_s(self) -> float:
+        """How long to wait for other processes that are fetching."""
+        return 5 * self.storage.timeout_s
+
     def cache_for(self, shard: Shard) -> ShardCache | None:
         """Give the cache that a shard is fetched into; None when it is mapped where it is.
 
@@ -124,17 +147,19 @@ class Stream:
         its own, unless the directory is itself a cache and holds it.
         """
         if not self._in_place:
-            return self._cache
+            return self.cache
         mapped = wrapping(shard) is None and load_format(shard.format).in_place
-        return None if mapped or (self.directory / cached_name(shard)).is_file() else self._cache
+        return None if mapped or (self.directory / cached_name(shard)).is_file() else self.cache
 
     @cached_property
-    def _cache(self) -> ShardCache:
+    def cache(self) -> ShardCache:
+        """Where what cannot be mapped in place is fetched to."""
         return ShardCache(
             self.storage,
             self._temporary_directory if self._in_place else self.directory,
             validate_hash=self.validate_hash,
-            lock_timeout_s=5 * self.storage.timeout_s,
+            keep_zip=bool(self.keep_zip),
+            lock_timeout_s=self.lock_timeout_s,
         )
 
     @property
@@ -172,24 +197,11 @@ class Stream:
                 f"{url}: does not exist; there is no dataset, its writer did not finish, or a split= is missing"
             ) from error
         index = parse_index(text, url)
+        check_names(index, url)
         if not self._in_place:
-            self._keep_copy(text)
+            self.cache.meter.count(len(text))
+            self.cache.keep_index(text, index)
         return index
-
-    def _keep_copy(self, text: bytes) -> None:
-        """Put the index beside the cached shards, so that the directory is a dataset of its own."""
-        path = self.directory / INDEX_NAME
-        temporary = self.directory / PRIVATE_FOLDER / f"{uuid.uuid4().hex}.index"
-        try:
-            if path.is_file() and path.read_bytes() == text:
-                return
-            temporary.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(text)
-            temporary.replace(path)
-        except OSError as error:
-            raise UnwritableError(
-                error.errno, f"{error.strerror}; give another directory as local=", str(self.directory)
-            ) from error
 
     def path_in_place(self, shard: Shard) -> Path:
         """Find a shard that is read where it is.
@@ -204,5 +216,5 @@ class Stream:
         raise MissingShardError(f"{path}: does not exist, but the index names it")
 
     def __getstate__(self) -> dict[str, Any]:
-        made_here = {"storage", "_in_place", "_cache"}
+        made_here = {"storage", "_in_place", "cache"}
         return {**{name: value for name, value in self.__dict__.items() if name not in made_here}, "_index": None}

@@ -9,10 +9,12 @@ import numpy.typing as npt
 
 from arrowstream.errors import StateMismatchError
 from arrowstream.plan.mosaic.plan import MosaicPlan
+from arrowstream.plan.mosaic.replicate import replicate
 from arrowstream.plan.mosaic.weights import Weight
 from arrowstream.plan.order import DEFAULT_BLOCK_SIZE, Order, default_canonical_nodes
 from arrowstream.plan.partition import samples_per_rank, worker_positions
 from arrowstream.plan.state import Position
+from arrowstream.plan.uses import Uses, uses_of_ids, uses_of_order
 from arrowstream.world import World
 
 IntArray = npt.NDArray[np.int64]
@@ -33,6 +35,9 @@ class EpochPlan(Protocol):
 
     def sample_ids(self, world: World, position: Position) -> Iterator[IntArray]:
         """Give the sample ids that one process reads from a position on, in its order, some thousands at a time."""
+
+    def uses(self, world: World, epoch: int) -> Uses:
+        """Tell when the machine of this process needs each shard in an epoch."""
 
     def settings(self, world: World) -> dict[str, Any]:
         """Say what the order depends on, in JSON values; a state holds them."""
@@ -76,17 +81,24 @@ class WindowedPlan:
 
     def sample_ids(self, world: World, position: Position) -> Iterator[IntArray]:
         """Give the sample ids that one process reads, in its order."""
-        order = Order(
-            self.samples_per_shard,
-            shuffle=self.shuffle,
-            seed=self.seed,
-            epoch=position.epoch,
-            block_size=self.block_size,
-            canonical_nodes=self.num_canonical_nodes,
-        )
+        order = self._order(position.epoch)
         batch_size = self.batch_size or 1
         for positions in worker_positions(order.num_samples, world, batch_size, _CHUNK, start=position.sample):
             yield order.samples_at(positions)
+
+    def uses(self, world: World, epoch: int) -> Uses:
+        """Tell when the machine of this process needs each shard in an epoch."""
+        return uses_of_order(self._order(epoch), self.samples_per_shard, world)
+
+    def _order(self, epoch: int) -> Order:
+        return Order(
+            self.samples_per_shard,
+            shuffle=self.shuffle,
+            seed=self.seed,
+            epoch=epoch,
+            block_size=self.block_size,
+            canonical_nodes=self.num_canonical_nodes,
+        )
 
     def settings(self, world: World) -> dict[str, Any]:
         """Say what the order depends on; the job is not part of it."""
@@ -132,6 +144,14 @@ class LaidOutPlan:
         ids = self.plan.worker_samples(world, position.epoch, position.sample)
         for start in range(0, len(ids), _CHUNK):
             yield ids[start : start + _CHUNK]
+
+    def uses(self, world: World, epoch: int) -> Uses:
+        """Tell when the machine of this process needs each shard in an epoch; lays the epoch out."""
+        job = replicate(world, self.plan.replication)
+        own = self.plan.job_samples(world, epoch)[job.node]  # (ranks, workers, batches, batch size)
+        steps = own.transpose(2, 1, 0, 3).reshape(own.shape[1] * own.shape[2], -1)  # workers take turns
+        samples = np.concatenate([np.asarray(stream, np.int64) for stream in self.plan.samples_per_shard])
+        return uses_of_ids(steps, samples, self.epoch_size)
 
     def settings(self, world: World) -> dict[str, Any]:
         """Say what the order depends on; also the job that began it, which a later one adopts."""
