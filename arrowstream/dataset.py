@@ -291,10 +291,16 @@ class StreamingDataset:
         mine = StreamingDataset
         overridden = type(self).__getitem__ is not mine.__getitem__ or type(self).get_item is not mine.get_item
         plan, prefetcher = self._make_plan(), Prefetcher()
-        forecast = Forecast(lambda epoch: plan.uses(world, epoch), position.epoch, position.sample)
+        sharers = world.num_ranks * world.workers_per_rank // (self.replication or 1)
+        forecast = Forecast(
+            lambda epoch: plan.uses(world, epoch),
+            position.epoch,
+            # All processes of the job are taken to be about as far as this one.
+            lambda: position.sample + (position.skipped + cursor.samples) * sharers,
+        )
         reader.follow(forecast, position.epoch)
         try:
-            for ids, shards, rows in self._look_ahead(reader, world, position, prefetcher, forecast):
+            for ids, shards, rows in self._look_ahead(reader, world, position, prefetcher):
                 places = cursor.follow(shards.tolist())
                 if overridden:
                     for shard, sample_id in zip(places, ids, strict=True):
@@ -306,13 +312,12 @@ class StreamingDataset:
             prefetcher.cancel()
 
     def _look_ahead(
-        self, reader: Reader, world: World, position: Position, prefetcher: Prefetcher, forecast: Forecast
+        self, reader: Reader, world: World, position: Position, prefetcher: Prefetcher
     ) -> Iterator[tuple[IntArray, IntArray, IntArray]]:
         """Give ids, shards and rows in chunks; the shards of later chunks are being fetched by then."""
         queue: deque[tuple[IntArray, IntArray, IntArray]] = deque()
-        queued = given = 0
+        queued = 0
         skipped = position.skipped
-        sharers = world.num_ranks * world.workers_per_rank // (self.replication or 1)
         for chunk in self._make_plan().sample_ids(world, position):
             ids, skipped = chunk[skipped:], max(skipped - len(chunk), 0)
             shards, rows = reader.locate(ids)
@@ -321,18 +326,8 @@ class StreamingDataset:
             queued += len(ids)
             while queue and queued - len(queue[0][0]) >= self.predownload:
                 queued -= len(queue[0][0])
-                # All processes of the job are taken to be about as far as this one.
-                forecast.advance(position.sample + given * sharers)
-                given += len(queue[0][0])
-                reader.drop_deleted()
-                prefetcher.retry()
                 yield queue.popleft()
-        for rest in queue:
-            forecast.advance(position.sample + given * sharers)
-            given += len(rest[0])
-            reader.drop_deleted()
-            prefetcher.retry()
-            yield rest
+        yield from queue
 
     def _make_plan(self) -> EpochPlan:
         if self._plan is None:

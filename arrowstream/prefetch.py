@@ -34,6 +34,11 @@ class _Fetch:
         else:
             self.outcome.set_result(path)
 
+    def was_declined(self) -> bool:
+        """Tell whether there was no room for it yet."""
+        outcome = self.outcome
+        return outcome.done() and not outcome.cancelled() and outcome.exception() is None and outcome.result() is None
+
 
 class _Pool:
     """Threads that do not hold up the end of the process, as an executor's would."""
@@ -73,13 +78,6 @@ class Prefetcher:
             self._waiting[number] = _Fetch(number, cache, shard)
             self._begin()
 
-    def retry(self) -> None:
-        """Ask again for what the cache had no room for ahead of time."""
-        for number, fetch in list(self._begun.items()):
-            if fetch.outcome.done() and fetch.outcome.exception() is None and fetch.outcome.result() is None:
-                again = self._begun[number] = _Fetch(number, fetch.cache, fetch.shard)
-                _pool.get().submit(again)
-
     def wait(self, number: int) -> Path | None:
         """Wait for a shard that was asked for; None when it was not, or has not begun to be fetched.
 
@@ -104,6 +102,7 @@ class Prefetcher:
         self._bytes_ahead = 0
 
     def _begin(self) -> None:
+        declined = self._take_back()
         while self._waiting:
             size = next(iter(self._waiting.values())).shard.raw_bytes
             if self._begun and self._bytes_ahead + size > self._max_bytes:
@@ -112,3 +111,15 @@ class Prefetcher:
             self._begun[number] = fetch
             self._bytes_ahead += size
             _pool.get().submit(fetch)
+            if declined:
+                return  # what is needed later still has no better chance
+
+    def _take_back(self) -> bool:
+        """Let those wait again that the cache had no room for ahead of time; tell whether there are any."""
+        declined = [fetch for fetch in self._begun.values() if fetch.was_declined()]
+        for fetch in reversed(declined):
+            del self._begun[fetch.number]
+            self._bytes_ahead -= fetch.shard.raw_bytes
+            self._waiting[fetch.number] = _Fetch(fetch.number, fetch.cache, fetch.shard)
+            self._waiting.move_to_end(fetch.number, last=False)
+        return bool(declined)

@@ -70,6 +70,7 @@ class Reader:
         self._memory = BatchMemory()
         self._schema: pa.Schema | None = None
         self._room = Room(cache_limit, timeout_s=max(stream.lock_timeout_s for stream in streams))
+        self._room.let_go = self._drop_deleted
         for stream, first_shard in zip(streams, self._first_shards, strict=True):
             if stream.uses_cache:
                 stream.cache.room = self._room
@@ -223,7 +224,7 @@ class Reader:
                 # Anything in a cache may be deleted at any moment; what is mapped is safe.
                 path, deleted = None, error
             else:
-                self.drop_deleted()
+                self.keep_within()
                 return opened
         raise deleted
 
@@ -302,12 +303,16 @@ class Reader:
                 number += len(group)
         return sizes, unpacking
 
-    def drop_deleted(self) -> None:
-        """Let go of shards that were deleted to make room: as long as they are mapped, their space is not free."""
+    def keep_within(self) -> None:
+        """Let go of what others deleted to keep the limit, if there is one."""
         if self._room.limit is not None:
-            for number, opened in list(self._opened.items()):
-                if opened.is_deleted():
-                    self._opened.pop(number, None)
+            self._drop_deleted()
+
+    def _drop_deleted(self) -> None:
+        """Let go of shards that were deleted: as long as they are mapped, their space is not free."""
+        for number, opened in list(self._opened.items()):
+            if opened.is_deleted():
+                self._opened.pop(number, None)
 
 
 def _runs(keys: IntArray, values: IntArray) -> Iterator[tuple[int, IntArray]]:

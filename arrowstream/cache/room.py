@@ -78,11 +78,13 @@ class Room:
     Attributes:
         next_uses: Gives the position at which each shard is needed next, int64 of shape (shards,), as far as a plan
             knows. None: nobody knows, and what was opened least recently goes first.
+        let_go: Is called when files were deleted on a full disk: what is mapped still takes its space.
     """
 
     def __init__(self, limit: int | None = None, *, timeout_s: float = 300.0) -> None:
         self.limit = limit
         self.next_uses: Callable[[], IntArray] | None = None
+        self.let_go: Callable[[], None] = lambda: None
         self._timeout_s = timeout_s
         self._shelves: dict[Path, Shelf] = {}
         self._others: dict[Path, frozenset[str]] = {}  # names that other indexes give, by the lists' paths
@@ -180,6 +182,7 @@ class Room:
                     break
                 file.path.unlink(missing_ok=True)
                 freed, deleted = freed + file.num_bytes, deleted + 1
+        self.let_go()
         return deleted
 
     @contextlib.contextmanager

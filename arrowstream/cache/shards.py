@@ -134,6 +134,10 @@ class ShardCache:
             return self._fetch(shard, number, ahead=True)
         except NoRoomAheadError:
             return None
+        except UnwritableError as error:
+            if error.errno not in _FULL:
+                raise
+            return None  # there may be room by the time that it is needed
 
     def _fetch(self, shard: Shard, number: int | None, *, ahead: bool) -> Path:
         path = self.path(shard)

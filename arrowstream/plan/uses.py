@@ -117,18 +117,14 @@ class Forecast:
     Args:
         uses: Gives the uses of an epoch.
         epoch: Where the iteration stands.
-        position: Where the iteration stands in the epoch, over all ranks.
+        position: Gives where the iteration stands in the epoch, over all ranks; asked for whenever room is needed.
     """
 
-    def __init__(self, uses: Callable[[int], Uses], epoch: int, position: int) -> None:
+    def __init__(self, uses: Callable[[int], Uses], epoch: int, position: Callable[[], int]) -> None:
         self.uses = lru_cache(maxsize=2)(uses)
         self._epoch = epoch
         self._position = position
         self._known: tuple[int, IntArray] | None = None
-
-    def advance(self, position: int) -> None:
-        """Say how far the iteration has come."""
-        self._position = position
 
     def next_uses(self) -> IntArray:
         """Tell when each shard is needed next.
@@ -136,7 +132,7 @@ class Forecast:
         Returns:
             Positions, of which those beyond the epoch's size are of the next epoch; int64 of shape (shards,).
         """
-        position, known = self._position, self._known
+        position, known = self._position(), self._known
         if known is None or known[0] != position:
             uses = self.uses(self._epoch)
             found = uses.next_at(position)
