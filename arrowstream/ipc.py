@@ -148,7 +148,7 @@ def without_marks(schema: pa.Schema) -> pa.Schema:
     """Give the schema as it was before ``write_file`` said more in it."""
     own = {CONTENT, ROWS_PER_BATCH, BATCHES}
     rest = {key: value for key, value in (schema.metadata or {}).items() if key not in own}
-    return schema.with_metadata(rest or None)
+    return schema.with_metadata(rest) if rest else schema.remove_metadata()
 
 
 def content_of(schema: pa.Schema) -> str:

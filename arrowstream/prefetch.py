@@ -60,14 +60,10 @@ _pool = PerProcess(_Pool)
 
 
 class Prefetcher:
-    """The fetches that one iteration has asked for.
+    """The fetches that one iteration has asked for."""
 
-    Args:
-        max_bytes: How much may be fetched and not read yet; one shard always may.
-    """
-
-    def __init__(self, max_bytes: int = MAX_BYTES_AHEAD) -> None:
-        self._max_bytes = max_bytes
+    def __init__(self) -> None:
+        self._max_bytes = MAX_BYTES_AHEAD  # one shard may always be fetched
         self._bytes_ahead = 0
         self._waiting: OrderedDict[int, _Fetch] = OrderedDict()  # for those before them to be read
         self._begun: dict[int, _Fetch] = {}

@@ -201,6 +201,7 @@ class Stream:
         if not self._in_place:
             self.cache.meter.count(len(text))
             self.cache.keep_index(text, index)
+            self.cache.room.sweep(self.cache.directory)
         return index
 
     def path_in_place(self, shard: Shard) -> Path:

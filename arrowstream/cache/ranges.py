@@ -20,6 +20,7 @@ from arrowstream.storage import Storage
 #: Read from a shard's end at first; a footer of 64 KiB describes some 1,500 record batches.
 TAIL_BYTES = 64 << 10
 _MAGIC = b"ARROW1"
+_HEAD = _MAGIC + bytes(2)  # a file begins with it; Arrow checks no more of it than the length
 _END_BYTES = 4 + len(_MAGIC)  # the footer's length, the magic number
 
 
@@ -48,7 +49,7 @@ class Footer:
             outside of its record batches, or damage.
         """
         try:
-            with pa.PythonFile(io.BytesIO(text), mode="r") as file:
+            with pa.PythonFile(io.BytesIO(_HEAD + text), mode="r") as file:
                 marked = pa.ipc.open_file(file).schema
             schema, table = ipc.without_marks(marked), ipc.batch_table(marked)
         except (pa.ArrowException, OSError, ValueError):

@@ -124,6 +124,14 @@ class Room:
                 leftover.unlink(missing_ok=True)
             lock.close()
 
+    def sweep(self, directory: Path) -> None:
+        """Delete what processes left in a directory that were killed."""
+        temporary = directory / names.TEMPORARY
+        if temporary.is_dir() and os.access(temporary, os.W_OK) and any(temporary.iterdir()):
+            with self._locked_one(directory) as held:
+                if held:
+                    self._sweep(temporary)
+
     def settle(self, directory: Path, shard: int | None) -> None:
         """Keep the limit where temporary files have become larger than was reserved for them.
 

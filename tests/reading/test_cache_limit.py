@@ -241,9 +241,9 @@ def on_small_disk(program: str, *arguments: object, num_bytes: int) -> "subproce
     mount = f'mount -t tmpfs -o size={num_bytes} tmpfs /mnt && exec "$@"'
     command = ["unshare", "-rm", "sh", "-c", mount, "sh", sys.executable, "-c", program, *map(str, arguments)]
     with contextlib.suppress(FileNotFoundError):
-        probe = subprocess.run(["unshare", "-rm", "sh", "-c", "mount -t tmpfs tmpfs /mnt"], capture_output=True)
+        probe = subprocess.run(["unshare", "-rm", "sh", "-c", "mount -t tmpfs tmpfs /mnt"], check=False)
         if probe.returncode == 0:
-            return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S)
+            return subprocess.run(command, check=False, capture_output=True, text=True, timeout=DEADLINE_S)
     pytest.skip("no namespaces for users here, so no small disk")
 
 
