@@ -90,7 +90,7 @@ def lru_fetches(used: list[int], capacity: int) -> int:
     return fetches
 
 
-def real_fetches(remote: Path, cache: Path, limit: int, block_size: int, canonical_nodes: int, predownload: int) -> int:
+def real_fetches(remote: Path, cache: Path, limit: int, arguments: argparse.Namespace) -> int:
     """Count what the real cache fetches."""
     shutil.rmtree(cache, ignore_errors=True)
     dataset = StreamingDataset(
@@ -99,9 +99,9 @@ def real_fetches(remote: Path, cache: Path, limit: int, block_size: int, canonic
         cache_limit=limit,
         shuffle=True,
         shuffle_seed=SEED,
-        shuffle_block_size=block_size,
-        num_canonical_nodes=canonical_nodes,
-        predownload=predownload,
+        shuffle_block_size=arguments.block_size,
+        num_canonical_nodes=arguments.canonical_nodes,
+        predownload=arguments.predownload,
     )
     size = dataset.size
     for _ in range(EPOCHS):
@@ -138,9 +138,7 @@ def main() -> int:
             limit = int(capacity * sizes.max()) + beside
             fetches = {
                 "optimum": belady_fetches(used, capacity),
-                "real": real_fetches(
-                    remote, cache, limit, arguments.block_size, arguments.canonical_nodes, arguments.predownload
-                ),
+                "real": real_fetches(remote, cache, limit, arguments),
                 "LRU": lru_fetches(used, capacity),
             }
             hits = {name: 1 - count / needed for name, count in fetches.items()}

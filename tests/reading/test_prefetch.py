@@ -65,9 +65,14 @@ def test_a_shard_that_is_damaged_ends_the_epoch_where_it_is_needed(tmp_path: Pat
 
 EXIT = """
 import sys
+from pathlib import Path
 from arrowstream.dataset import StreamingDataset
 dataset = StreamingDataset(remote=sys.argv[1], local=sys.argv[2], predownload=10_000, download_timeout=1000)
-print(next(iter(dataset))["id"], flush=True)
+samples = iter(dataset)
+first = next(samples)["id"]
+while not any(Path(sys.argv[2], ".arrowstream/tmp").iterdir()):
+    pass
+print(first, flush=True)
 """
 
 
@@ -84,7 +89,7 @@ def test_a_process_that_exits_is_not_held_up_by_what_it_is_fetching(remote: Path
             timeout=DEADLINE_S / 2,
         )
         assert done.stdout == "0\n"
-        assert server.stuck.is_set()
+        assert server.stuck.wait(DEADLINE_S)
         assert 0 < len({path.name.partition(".")[0] for path in temporaries(cache)}) <= NUM_THREADS
         server.gate.set()
         assert ids(StreamingDataset(remote=server.url, local=cache)) == list(range(NUM_SAMPLES))
