@@ -233,7 +233,10 @@ class Reader:
         opened = self._opened.get(number)
         if opened is not None or self._random_access == "shard":
             return opened or self._open(number)
-        partial = self._partial.get(number) or self._open_partially(number, rows)
+        partial = self._partial.get(number)
+        if partial is not None and len(rows) == 1 and partial.reads[int(rows[0]) // partial.rows_per_batch] is not None:
+            return partial
+        partial = partial or self._open_partially(number, rows)
         if partial is None:
             return self._open(number)
         batches = np.unique(rows // partial.rows_per_batch).tolist()
