@@ -29,7 +29,8 @@ from arrowstream.units import format_bytes
 IntArray = npt.NDArray[np.int64]
 
 RESERVATION = ".room"
-_ROOM = ".room"  # no shard is called that
+#: The lock that whoever makes or reserves room holds; no shard is called that.
+ROOM = ".room"
 
 
 class NoRoomAheadError(Exception):
@@ -203,7 +204,7 @@ class Room:
 
     def _locked_one(self, directory: Path) -> contextlib.AbstractContextManager[bool]:
         (directory / names.TEMPORARY).mkdir(parents=True, exist_ok=True)
-        return locked(directory / names.LOCK, _ROOM, timeout_s=self._timeout_s, what="making room")
+        return locked(directory / names.LOCK, ROOM, timeout_s=self._timeout_s, what="making room")
 
     def _sweep(self, temporary: Path) -> list[Path]:
         """Delete what the dead left behind; the lock is held.
