@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from arrowstream.batch_forms import BatchForm, NumpyForm
 from arrowstream.batches import BatchReader, Images, RaggedForm, in_batches, make_batch_reader
+from arrowstream.cache import Cost
 from arrowstream.cursor import Cursor
 from arrowstream.decode import Sample
 from arrowstream.epochs import EpochCounter
@@ -23,10 +24,11 @@ from arrowstream.plan.laid_out import LaidOutPlan
 from arrowstream.plan.partition import Tail
 from arrowstream.plan.schedule import Schedule
 from arrowstream.plan.state import Position, read_skipped, read_state, write_state
+from arrowstream.plan.uses import Forecast
 from arrowstream.plan.view import PlanView, skipping
 from arrowstream.plan.window import ShuffleUnit
 from arrowstream.prefetch import Prefetcher
-from arrowstream.reader import Reader
+from arrowstream.reader import RANDOM_ACCESS, Reader
 from arrowstream.stream import DEFAULTS, Stream
 from arrowstream.units import parse_bytes, parse_count
 from arrowstream.world import World
@@ -50,6 +52,13 @@ class StreamingDataset:
         download_retry: Attempts in all for each download.
         download_timeout: Seconds that a request may take.
         validate_hash: Name of the hash that arriving shards are checked with. None: the one every writer stores.
+        keep_zip: Whether what was compressed for transport is kept in the cache beside its shard, and used again when
+            the shard is gone.
+        cache_limit: Bytes, also as "100gb", that the caches of all streams may take on the disk together, unfinished
+            files included. The shards that are needed last are deleted to make room. Local data is not. None: no limit.
+        random_access: What ``dataset[i]`` and ``take`` fetch of a shard that is not in the cache: ``record_batch``, the
+            record batches that they need; ``shard``, all of it; ``auto``, record batches until the shard would have
+            cost less. Iterations fetch shards.
         predownload: Samples to look ahead when fetching shards. None: 8 batches, or 64 without a batch size.
         batch_size: Samples of a batch on one rank. The workers of a loader need it to share out the epoch.
         shuffle: Whether an iteration goes through the samples in a new random order each epoch.
@@ -101,6 +110,9 @@ class StreamingDataset:
         download_retry: int = 2,
         download_timeout: float = 60.0,
         validate_hash: str | None = None,
+        keep_zip: bool = False,
+        cache_limit: int | str | None = None,
+        random_access: str = "auto",
         predownload: int | None = None,
         batch_size: int | None = None,
         shuffle: bool = False,
@@ -126,10 +138,16 @@ class StreamingDataset:
     ) -> None:
         if bool(streams) == bool(remote or local):
             raise ValueError("You must provide either `streams` or `remote`/`local`, but not both.")
+        if random_access not in RANDOM_ACCESS:
+            raise ValueError(f"random_access is {random_access!r}, expected one of {', '.join(RANDOM_ACCESS)}")
         self.streams = list(streams or [Stream(remote=remote, local=local, storage_options=storage_options)])
-        settings = (split, download_retry, download_timeout, validate_hash)
+        settings = (split, download_retry, download_timeout, validate_hash, keep_zip)
         for stream in self.streams:
             stream.apply_default(dict(zip(DEFAULTS, settings, strict=True)))
+        self.cache_limit = parse_bytes(cache_limit) if cache_limit is not None else None
+        if self.cache_limit == 0:
+            raise ValueError("cache_limit is 0; a shard has to lie somewhere: give more, or None for no limit")
+        self.random_access = random_access
         self.batch_size = batch_size
         self.predownload = predownload if predownload is not None else (8 * batch_size if batch_size else 64)
         self.shuffle = shuffle
@@ -199,6 +217,10 @@ class StreamingDataset:
             Id of the first sample, and path of the Arrow IPC file, of each shard in the order of the ids.
         """
         return (self._reader or self._load()).paths(fetch=fetch)
+
+    def cost(self) -> Cost:
+        """Tell how many requests this process has made of the remotes, and how many bytes they came to."""
+        return (self._reader or self._load()).cost
 
     @property
     def next_epoch(self) -> int:
@@ -320,7 +342,15 @@ class StreamingDataset:
     def _read(self, reader: Reader, world: World, position: Position, cursor: Cursor) -> Iterator[Any]:
         mine = StreamingDataset
         overridden = type(self).__getitem__ is not mine.__getitem__ or type(self).get_item is not mine.get_item
-        prefetcher = Prefetcher()
+        plan, prefetcher = self._current_plan(), Prefetcher()
+        sharers = world.num_ranks * world.workers_per_rank // (self.replication or 1)
+        forecast = Forecast(
+            lambda epoch: plan.uses(world, epoch),
+            position.epoch,
+            # All processes of the job are taken to be about as far as this one.
+            lambda: position.sample + (position.skipped + cursor.samples) * sharers,
+        )
+        reader.follow(forecast, position.epoch)
         try:
             for ids, shards, rows in self._look_ahead(reader, world, position, prefetcher):
                 places = cursor.follow(shards.tolist())
@@ -571,5 +601,10 @@ class StreamingDataset:
         return {**self.__dict__, "_reader": None, "_idle_batch_readers": {}, "_plan": None, "_cursor": None}
 
     def _load(self) -> Reader:
-        self._reader = Reader(self.streams, allow_unsafe_types=self.allow_unsafe_types)
+        self._reader = Reader(
+            self.streams,
+            allow_unsafe_types=self.allow_unsafe_types,
+            cache_limit=self.cache_limit,
+            random_access=self.random_access,
+        )
         return self._reader

@@ -12,6 +12,7 @@ Every error derives from :class:`ArrowStreamError` and from the builtin that a c
     ├── UnsafeTypeError         (ValueError)         a column would run code on reading (pickle)
     ├── MissingDependencyError  (ImportError)        an extra has to be installed
     ├── DirectoryInUseError     (FileExistsError)    a writer was pointed at a directory that holds files
+    ├── CacheLimitError         (ValueError)         cache_limit is less than what is needed at once
     ├── UnwritableError         (OSError)            a directory or disk that does not take our files
     ├── StorageError            (OSError)            a remote failed
     │   ├── RemoteNotFoundError (FileNotFoundError)  the object or the bucket does not exist
@@ -64,6 +65,10 @@ class MissingDependencyError(ArrowStreamError, ImportError):
 
 class DirectoryInUseError(ArrowStreamError, FileExistsError):
     """A writer was pointed at a directory that already holds files."""
+
+
+class CacheLimitError(ArrowStreamError, ValueError):
+    """A cache may hold less than what is needed at once."""
 
 
 class UnwritableError(ArrowStreamError, OSError):

@@ -87,7 +87,7 @@ def write_batches(
     Raises:
         CorruptShardError: There are more rows, or fewer.
     """
-    if any(_has_dictionary(field.type) for field in schema):
+    if has_dictionary(schema):
         batches = _with_shared_dictionaries(schema, list(batches))
     rest = iter(batches)
     sample: list[pa.RecordBatch] = []
@@ -241,6 +241,24 @@ def check_batch(path: Path, schema: pa.Schema, number: int) -> None:
         )
 
 
+def batch_table(schema: pa.Schema) -> list[tuple[int, int, str]]:
+    """Give offset, length and xxh3_64 of every record batch's message; empty when the file does not say.
+
+    Raises:
+        ValueError: The table is damaged.
+    """
+    table = (schema.metadata or {}).get(BATCHES, b"")
+    entries = [table[first : first + _BATCH_DIGITS] for first in range(0, len(table), _BATCH_DIGITS)]
+    return [(int(entry[:12], 16), int(entry[12:24], 16), entry[24:].decode()) for entry in entries]
+
+
+def without_marks(schema: pa.Schema) -> pa.Schema:
+    """Give the schema as it was before ``write_file`` said more in it."""
+    own = {CONTENT, ROWS_PER_BATCH, BATCHES}
+    rest = {key: value for key, value in (schema.metadata or {}).items() if key not in own}
+    return schema.with_metadata(rest) if rest else schema.remove_metadata()
+
+
 def content_of(schema: pa.Schema) -> str:
     """Give the identity of a file's rows; empty when the file does not say."""
     return str((schema.metadata or {}).get(CONTENT, b"").decode(errors="replace"))
@@ -387,17 +405,22 @@ def _marked(schema: pa.Schema, rows_per_batch: int, num_batches: int, content: s
 
 def _with_shared_dictionaries(schema: pa.Schema, batches: Sequence[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
     """Give all batches of a dictionary column one dictionary, as a *file* (unlike a stream) demands."""
-    if not any(_has_dictionary(field.type) for field in schema):
+    if not has_dictionary(schema):
         return batches
     table = pa.Table.from_batches(batches, schema).unify_dictionaries()
     return list(table.to_batches())
 
 
-def _has_dictionary(kind: pa.DataType) -> bool:
+def has_dictionary(schema: pa.Schema) -> bool:
+    """Tell whether a column, or a part of one, keeps its values in a dictionary."""
+    return any(_is_dictionary(field.type) for field in schema)
+
+
+def _is_dictionary(kind: pa.DataType) -> bool:
     if isinstance(kind, pa.BaseExtensionType):
-        return _has_dictionary(kind.storage_type)
+        return _is_dictionary(kind.storage_type)
     return pa.types.is_dictionary(kind) or any(
-        _has_dictionary(kind.field(number).type) for number in range(kind.num_fields)
+        _is_dictionary(kind.field(number).type) for number in range(kind.num_fields)
     )
 
 

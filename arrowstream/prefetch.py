@@ -1,6 +1,10 @@
-"""Shards are fetched in the background, one pool of threads a process, in the order in which they will be needed."""
+"""Shards are fetched in the background, by a few threads of each process, in the order in which they will be needed."""
 
-from concurrent.futures import Future, ThreadPoolExecutor
+import queue
+import threading
+from collections import OrderedDict
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from arrowstream.cache import ShardCache
@@ -9,32 +13,109 @@ from arrowstream.per_process import PerProcess
 
 #: Downloads at a time in a process, however many streams and datasets it has.
 NUM_THREADS = 4
-_pool = PerProcess(lambda: ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="arrowstream-fetch"))
+#: What one iteration has fetched and not read yet, or is fetching, may be so many bytes.
+MAX_BYTES_AHEAD = 1 << 30
+
+
+@dataclass(slots=True)
+class _Fetch:
+    number: int
+    cache: ShardCache
+    shard: Shard
+    outcome: "Future[Path | None]" = field(default_factory=Future)
+
+    def run(self) -> None:
+        if not self.outcome.set_running_or_notify_cancel():
+            return
+        try:
+            path = self.cache.fetch_ahead(self.shard, self.number)
+        except BaseException as error:  # noqa: BLE001 (handed to who waits for it)
+            self.outcome.set_exception(error)
+        else:
+            self.outcome.set_result(path)
+
+    def was_declined(self) -> bool:
+        """Tell whether there was no room for it yet."""
+        outcome = self.outcome
+        return outcome.done() and not outcome.cancelled() and outcome.exception() is None and outcome.result() is None
+
+
+class _Pool:
+    """Threads that do not hold up the end of the process, as an executor's would."""
+
+    def __init__(self) -> None:
+        self._fetches: queue.SimpleQueue[_Fetch] = queue.SimpleQueue()
+        for _ in range(NUM_THREADS):
+            threading.Thread(target=self._work, name="arrowstream-fetch", daemon=True).start()
+
+    def submit(self, fetch: _Fetch) -> None:
+        self._fetches.put(fetch)
+
+    def _work(self) -> None:
+        while True:
+            self._fetches.get().run()
+
+
+_pool = PerProcess(_Pool)
 
 
 class Prefetcher:
     """The fetches that one iteration has asked for."""
 
     def __init__(self) -> None:
-        self._fetches: dict[int, Future[Path]] = {}
+        self._max_bytes = MAX_BYTES_AHEAD  # one shard may always be fetched
+        self._bytes_ahead = 0
+        self._waiting: OrderedDict[int, _Fetch] = OrderedDict()  # for those before them to be read
+        self._begun: dict[int, _Fetch] = {}
 
     def request(self, number: int, cache: ShardCache, shard: Shard) -> None:
-        """Begin to fetch a shard behind those that were asked for before, unless it is one of them."""
-        if number not in self._fetches:
-            self._fetches[number] = _pool.get().submit(cache.fetch, shard)
+        """Ask for a shard behind those that were asked for before, unless it is one of them."""
+        if number not in self._begun and number not in self._waiting:
+            self._waiting[number] = _Fetch(number, cache, shard)
+            self._begin()
 
     def wait(self, number: int) -> Path | None:
-        """Wait for a shard that was asked for; None when it was not.
+        """Wait for a shard that was asked for; None when it was not, or has not begun to be fetched.
 
         Raises:
             ArrowStreamError: What went wrong in the background, as itself.
         """
-        fetch = self._fetches.pop(number, None)
-        # Every step of a fetch has a deadline of its own, so this wait has an end.
-        return fetch.result() if fetch is not None else None
+        self._waiting.pop(number, None)
+        fetch = self._begun.pop(number, None)
+        if fetch is None:
+            return None
+        self._bytes_ahead -= fetch.shard.raw_bytes
+        self._begin()
+        # If no thread is free yet, who needs it fetches it; else every step of a fetch has a deadline of its own.
+        return None if fetch.outcome.cancel() else fetch.outcome.result()
 
     def cancel(self) -> None:
-        """Forget what has not begun yet: a process that exits would otherwise fetch it first."""
-        for fetch in self._fetches.values():
-            fetch.cancel()
-        self._fetches.clear()
+        """Forget what has not begun yet."""
+        self._waiting.clear()
+        for fetch in self._begun.values():
+            fetch.outcome.cancel()
+        self._begun.clear()
+        self._bytes_ahead = 0
+
+    def _begin(self) -> None:
+        declined = self._take_back()
+        while self._waiting:
+            size = next(iter(self._waiting.values())).shard.raw_bytes
+            if self._begun and self._bytes_ahead + size > self._max_bytes:
+                return
+            number, fetch = self._waiting.popitem(last=False)
+            self._begun[number] = fetch
+            self._bytes_ahead += size
+            _pool.get().submit(fetch)
+            if declined:
+                return  # what is needed later still has no better chance
+
+    def _take_back(self) -> bool:
+        """Let those wait again that the cache had no room for ahead of time; tell whether there are any."""
+        declined = [fetch for fetch in self._begun.values() if fetch.was_declined()]
+        for fetch in reversed(declined):
+            del self._begun[fetch.number]
+            self._bytes_ahead -= fetch.shard.raw_bytes
+            self._waiting[fetch.number] = _Fetch(fetch.number, fetch.cache, fetch.shard)
+            self._waiting.move_to_end(fetch.number, last=False)
+        return bool(declined)

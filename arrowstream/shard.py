@@ -41,13 +41,17 @@ class OpenShard:
         CorruptShardError: It is not what the index describes.
     """
 
-    __slots__ = ("_bind", "_checked", "_memory", "_path", "_reader", "_trusted", "reads", "rows_per_batch", "schema")
+    __slots__ = (
+        *("_bind", "_checked", "_file", "_memory", "_path", "_reader", "_trusted"),
+        *("reads", "rows_per_batch", "schema"),
+    )
 
     def __init__(
         self, path: Path, shard: Shard, make_bind: Callable[[pa.Schema], Bind], *, trusted: bool, memory: "BatchMemory"
     ) -> None:
         self._path = path
         self._reader = ipc.open_file(path)
+        self._file = file_number(path)
         self.schema: pa.Schema = self._reader.schema
         self._trusted = trusted
         self._checked: set[int] = set()
@@ -68,6 +72,10 @@ class OpenShard:
             raise CorruptShardError(f"{path}: its record batches are not of one size")
         if num_samples != shard.num_samples:
             raise CorruptShardError(f"{path}: holds {num_samples} rows, the index says {shard.num_samples}")
+
+    def is_deleted(self) -> bool:
+        """Tell whether the file is gone or was replaced, so that only this map keeps its space on the disk."""
+        return file_number(self._path) != self._file
 
     def batch(self, number: int) -> pa.RecordBatch:
         """Give one record batch: views of the map, or memory of its own where the file is compressed.
@@ -96,6 +104,14 @@ class OpenShard:
         if allocated > 0:
             self._memory.add(self.reads, number, allocated)
         return read
+
+
+def file_number(path: Path) -> int | None:
+    """Tell which file has a name; None: none has."""
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
 
 
 class BatchMemory:

@@ -5,7 +5,6 @@ import hashlib
 import os
 import shlex
 import tempfile
-import uuid
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -13,21 +12,27 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from arrowstream.cache import ShardCache, cached_name, wrapping
+from arrowstream.cache.names import check_names, wrapping_of
 from arrowstream.errors import (
     IndexFormatError,
     MissingShardError,
     RemoteAccessError,
     RemoteNotFoundError,
     StorageError,
-    UnwritableError,
 )
-from arrowstream.index import INDEX_NAME, PRIVATE_FOLDER, Index, Shard, parse_index
+from arrowstream.index import INDEX_NAME, Index, Shard, parse_index
 from arrowstream.plan.mosaic.weights import Weight
 from arrowstream.registry import formats_of, load_format
 from arrowstream.storage import Storage
 
 #: What a stream does where neither it nor its dataset says otherwise; mosaicml-streaming's values.
-DEFAULTS: Mapping[str, Any] = {"split": "", "download_retry": 2, "download_timeout": 60.0, "validate_hash": None}
+DEFAULTS: Mapping[str, Any] = {
+    "split": "",
+    "download_retry": 2,
+    "download_timeout": 60.0,
+    "validate_hash": None,
+    "keep_zip": False,
+}
 # For a listing that only makes an error say more.
 _GLANCE_TIMEOUT_S = 3.0
 
@@ -46,6 +51,8 @@ class Stream:
         download_retry: Attempts in all for each download.
         download_timeout: Seconds that a request may take.
         validate_hash: Name of the hash that arriving shards are checked with. None: the one every writer stores.
+        keep_zip: Whether what was compressed for transport is kept in the cache beside its shard, and used again when
+            the shard is gone.
         storage_options: Passed to fsspec's file system as they are.
 
     Raises:
@@ -64,6 +71,7 @@ class Stream:
         download_retry: int | None = None,
         download_timeout: float | None = None,
         validate_hash: str | None = None,
+        keep_zip: bool | None = None,
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         if not remote and not local:
@@ -79,6 +87,7 @@ class Stream:
         self.download_retry = download_retry
         self.download_timeout = download_timeout
         self.validate_hash = validate_hash
+        self.keep_zip = keep_zip
         self.storage_options = dict(storage_options or {})
         self._index: Index | None = None
         self._fingerprint = ""
@@ -129,6 +138,19 @@ class Stream:
         source = self.storage.local_path
         return source is not None and source.resolve() == self.directory.resolve()
 
+    @property
+    def uses_cache(self) -> bool:
+        """Whether any of its shards is fetched or transcoded, rather than mapped in place."""
+        return not self._in_place or any(
+            wrapping_of(group.format, group.compression) is not None or not load_format(group.format).in_place
+            for group in self.index.groups
+        )
+
+    @property
+    def lock_timeout_s(self) -> float:
+        """How long to wait for other processes that are fetching."""
+        return 5 * self.storage.timeout_s
+
     def cache_for(self, shard: Shard) -> ShardCache | None:
         """Give the cache that a shard is fetched into; None when it is mapped where it is.
 
@@ -136,19 +158,19 @@ class Stream:
         its own, unless the directory is itself a cache and holds it.
         """
         if not self._in_place:
-            return self._cache
+            return self.cache
         mapped = wrapping(shard) is None and load_format(shard.format).in_place
         if mapped or (self.directory / cached_name(shard)).is_file():
             return None
         self._drop_outdated_twin(shard)
-        return self._cache
+        return self.cache
 
     def _drop_outdated_twin(self, shard: Shard) -> None:
         """Forget the twin of a file that was written again since.
 
         Not every index has hashes, and without them a dataset of the same names and sizes looks the same.
         """
-        twin = self._cache.path(shard)
+        twin = self.cache.path(shard)
         with contextlib.suppress(FileNotFoundError):
             if twin.stat().st_mtime_ns < (self.directory / shard.basename).stat().st_ctime_ns:
                 twin.unlink()
@@ -168,12 +190,14 @@ class Stream:
         return replace(shard, basename=raw_name, compression=None, file_bytes=shard.raw_bytes, hashes=shard.raw_hashes)
 
     @cached_property
-    def _cache(self) -> ShardCache:
+    def cache(self) -> ShardCache:
+        """Where what cannot be mapped in place is fetched to."""
         return ShardCache(
             self.storage,
             self._temporary_directory if self._in_place else self.directory,
             validate_hash=self.validate_hash,
-            lock_timeout_s=5 * self.storage.timeout_s,
+            keep_zip=bool(self.keep_zip),
+            lock_timeout_s=self.lock_timeout_s,
         )
 
     @property
@@ -215,8 +239,11 @@ class Stream:
                 raise
             raise RemoteNotFoundError(f"{url}: does not exist; {self._why_no_index()}") from error
         index = parse_index(text, url)
+        check_names(index, url)
         if not self._in_place:
-            self._keep_copy(text)
+            self.cache.meter.count(len(text))
+            self.cache.keep_index(text, index)
+            self.cache.room.sweep(self.cache.directory)
         return index
 
     def _index_of_remote(self) -> Index | None:
@@ -243,21 +270,6 @@ class Stream:
             f"are with an index of their own; run: arrowstream index {shlex.quote(self.storage.url)}"
         )
 
-    def _keep_copy(self, text: bytes) -> None:
-        """Put the index beside the cached shards, so that the directory is a dataset of its own."""
-        path = self.directory / INDEX_NAME
-        temporary = self.directory / PRIVATE_FOLDER / f"{uuid.uuid4().hex}.index"
-        try:
-            if path.is_file() and path.read_bytes() == text:
-                return
-            temporary.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(text)
-            temporary.replace(path)
-        except OSError as error:
-            raise UnwritableError(
-                error.errno, f"{error.strerror}; give another directory as local=", str(self.directory)
-            ) from error
-
     def path_in_place(self, shard: Shard) -> Path:
         """Find a shard that is read where it is.
 
@@ -271,5 +283,5 @@ class Stream:
         raise MissingShardError(f"{path}: does not exist, but the index names it")
 
     def __getstate__(self) -> dict[str, Any]:
-        made_here = {"storage", "_in_place", "_cache"}
+        made_here = {"storage", "_in_place", "cache"}
         return {**{name: value for name, value in self.__dict__.items() if name not in made_here}, "_index": None}

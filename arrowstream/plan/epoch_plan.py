@@ -12,6 +12,7 @@ from arrowstream.plan.order import Order
 from arrowstream.plan.positioned import PositionedPlan
 from arrowstream.plan.skips import Skip
 from arrowstream.plan.state import Position
+from arrowstream.plan.uses import Uses, uses_of_order
 from arrowstream.plan.window import Shards, Window
 from arrowstream.world import World
 
@@ -60,6 +61,9 @@ class EpochPlan(Protocol):
     def padding_at(self, world: World, position: Position) -> int | None:
         """Find the sample that this process reads only so that all ranks read as many, if there is one to be marked."""
 
+    def uses(self, world: World, epoch: int) -> Uses:
+        """Tell when the machine of this process needs each shard in an epoch."""
+
     def settings(self, world: World) -> dict[str, Any]:
         """Say what the order depends on, in JSON values; a state holds them."""
 
@@ -103,6 +107,10 @@ class WindowedPlan(PositionedPlan):
             canonical_nodes=self.window.canonical_nodes,
             rows_per_unit=self.shards.rows_per_unit(self.window.unit),
         )
+
+    def uses(self, world: World, epoch: int) -> Uses:
+        """Tell when the machine of this process needs each shard in an epoch."""
+        return uses_of_order(self.order(epoch), self.shards.num_samples, world)
 
     def settings(self, world: World) -> dict[str, Any]:
         """Say what the order depends on; the job is not part of it."""

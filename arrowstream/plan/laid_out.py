@@ -13,6 +13,7 @@ from arrowstream.plan.mosaic.replicate import replicate
 from arrowstream.plan.positioned import CHUNK
 from arrowstream.plan.skips import Skip, Skips
 from arrowstream.plan.state import Position
+from arrowstream.plan.uses import Uses, uses_of_ids
 from arrowstream.world import World
 
 IntArray = npt.NDArray[np.int64]
@@ -75,6 +76,14 @@ class LaidOutPlan:
         ids = self._worker_samples(world, position)
         for start in range(0, len(ids), CHUNK):
             yield ids[start : start + CHUNK]
+
+    def uses(self, world: World, epoch: int) -> Uses:
+        """Tell when the machine of this process needs each shard in an epoch; lays the epoch out."""
+        job = replicate(world, self.plan.replication)
+        own = self.plan.job_samples(world, epoch)[job.node]  # (ranks, workers, batches, batch size)
+        steps = own.transpose(2, 1, 0, 3).reshape(own.shape[1] * own.shape[2], -1)  # workers take turns
+        samples = np.concatenate([np.asarray(stream, np.int64) for stream in self.plan.samples_per_shard])
+        return uses_of_ids(steps, samples, self.epoch_size)
 
     def padding_at(self, world: World, position: Position) -> int | None:
         """Give None: where the partition repeats samples it does not say so."""

@@ -23,6 +23,7 @@ from arrowstream.plan.order import MOST_CANONICAL_NODES, Order, default_canonica
 from arrowstream.plan.positioned import PositionedPlan
 from arrowstream.plan.schedule import Schedule
 from arrowstream.plan.state import Position
+from arrowstream.plan.uses import Uses
 from arrowstream.world import World
 
 IntArray = npt.NDArray[np.int64]
@@ -138,13 +139,35 @@ class MixedPlan(PositionedPlan):
         streams = np.searchsorted(self._first_ids, ids, side="right") - 1  # (n,)
         found = [np.empty(0, np.int64)]
         for stream in np.unique(streams).tolist():
-            size, first, last = int(self._sizes[stream]), int(before[stream]), int(behind[stream])
+            first, last = int(before[stream]), int(behind[stream])
+            size = int(self._sizes[stream])
             local = ids[streams == stream] - self._first_ids[stream]
             for number in range(first // size, -(-last // size)):
                 counts = number * size + self._order(stream, number).positions_of(local)
                 counts = counts[(counts >= first) & (counts < last)]
                 found.append(self._mixing.positions_of(stream, counts) - begin)
         return np.concatenate(found)
+
+    def uses(self, world: World, epoch: int) -> Uses:
+        """Tell when each shard is needed in an epoch, by any machine: they do not share out the shards."""
+        del world
+        begin = epoch * self.epoch_size
+        before, behind = self._mixing.counts_before(begin), self._mixing.counts_before(begin + self.epoch_size)
+        first_shards = np.cumsum([0, *map(len, self.samples_per_shard)])
+        pieces = [np.empty((3, 0), np.int64)]  # shards, first and last positions
+        for stream in np.flatnonzero(behind > before).tolist():
+            size, sizes = int(self._sizes[stream]), self.samples_per_shard[stream]
+            starts = np.cumsum(sizes) - sizes
+            for number in range(int(before[stream]) // size, -(-int(behind[stream]) // size)):
+                ids, _, first, last = self._order(stream, number).stretches(sizes)
+                first, last = first + number * size, last + number * size  # counted over all passes
+                met = (last >= before[stream]) & (first < behind[stream])
+                first, last = np.maximum(first[met], before[stream]), np.minimum(last[met], behind[stream] - 1)
+                shards = np.searchsorted(starts, ids[met], side="right") - 1 + first_shards[stream]
+                positions = self._mixing.positions_of(stream, np.concatenate([first, last])) - begin
+                pieces.append(np.stack([shards, *np.split(positions, 2)]))
+        shards, first, last = np.concatenate(pieces, axis=1)
+        return Uses(shards=shards, first=first, last=last, num_shards=int(first_shards[-1]), epoch_size=self.epoch_size)
 
     def _order(self, stream: int, number: int) -> Order:
         """Give the order of one pass of a stream; two of each stream are kept, as a chunk may lie on a border."""

@@ -158,6 +158,33 @@ class Order:
             within = self._permute(nodes, within, _SECOND_PASS, back=False)
         return np.asarray(within * self.canonical_nodes + nodes)
 
+    def stretches(self, samples_per_shard: IntArray) -> tuple[IntArray, IntArray, IntArray, IntArray]:
+        """Tell where the samples of each shard, or of each piece of one, may stand.
+
+        Args:
+            samples_per_shard: What the order was made of.
+
+        Returns:
+            First sample id, canonical node, and the positions between which the samples stand, both inclusive; all
+            int64 of shape (pieces,).
+        """
+        if self._shuffle:
+            starts, shift = self._piece_starts, self._shift
+        else:
+            # In their order places are ids; a piece ends where its shard or its run does.
+            borders = np.concatenate([np.cumsum(samples_per_shard) - samples_per_shard, self._run_starts])
+            starts = np.unique(borders[borders < self.num_samples])
+            shift = np.zeros_like(starts)
+        stops = np.append(starts[1:], self.num_samples)
+        nodes = np.searchsorted(self._run_starts, starts, side="right") - 1
+        first, last = starts - self._run_starts[nodes], stops - 1 - self._run_starts[nodes]
+        if self._shuffle:
+            size, half = self._block_size, self._block_size // 2
+            # Through the first pass to the ends of its blocks, through the second half a block beyond them.
+            first = np.maximum(first // size * size - half, 0)
+            last = np.minimum((last // size + 2) * size - half, self._run_lengths[nodes]) - 1
+        return starts + shift, nodes, first * self.canonical_nodes + nodes, last * self.canonical_nodes + nodes
+
     def _places_of(self, ids: IntArray) -> IntArray:
         first_ids = self._piece_starts + self._shift  # (pieces,)
         by_id = np.argsort(first_ids)

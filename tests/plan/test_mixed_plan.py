@@ -342,3 +342,18 @@ def test_replicas_of_a_mixture_read_the_same() -> None:
     assert read[0] == read[1]
     assert read[2] == read[3]
     assert read[0] != read[2]
+
+
+@given(schedule=SCHEDULES, epoch_size=st.integers(1, 120), epoch=st.integers(0, 3))
+def test_shards_are_needed_where_their_samples_stand(schedule: Any, epoch_size: int, epoch: int) -> None:
+    plan = mix(schedule=schedule, epoch_size=epoch_size)
+    sizes = np.concatenate([np.array(each, np.int64) for each in SHARDS])
+    shards = np.searchsorted(np.cumsum(sizes), plan.ids_at(World(), epoch, np.arange(epoch_size)), side="right")
+    uses = plan.uses(World(), epoch)
+    assert set(shards.tolist()) <= set(uses.shards.tolist())
+    for position, shard in enumerate(shards.tolist()):
+        assert any(
+            first <= position <= last
+            for used, first, last in zip(uses.shards, uses.first, uses.last, strict=True)
+            if used == shard
+        )

@@ -1,0 +1,111 @@
+"""Random access to a shard that is not in the cache: by its record batches, until that costs more than the shard."""
+
+from collections.abc import Callable, Iterable
+
+import pyarrow as pa
+
+from arrowstream import ipc
+from arrowstream.cache import ShardCache
+from arrowstream.cache.ranges import Footer
+from arrowstream.errors import CorruptShardError
+from arrowstream.index import Shard
+from arrowstream.shard import BatchMemory, Bind, ReadRow
+
+#: What a request costs beside its bytes, in bytes: what a store sends in the 20 ms or so that it takes to answer.
+REQUEST_BYTES = 2 << 20
+
+
+class PartialShard:
+    """A shard of which some record batches lie in the cache, each in a file of its own.
+
+    It is read as an :class:`arrowstream.shard.OpenShard` is.
+
+    Args:
+        cache: Where they are fetched to.
+        shard: What the index says of it.
+        number: Of the shard in the dataset.
+        footer: Where its record batches are.
+        make_bind: Gives, for the schema, what turns a record batch into a function of its rows.
+        memory: Counts the bytes of record batches that are open.
+
+    Attributes:
+        rows_per_batch: Rows of every record batch but the last.
+        reads: Of each record batch that is open, the function of a row that gives its sample.
+        schema: Of the rows.
+    """
+
+    __slots__ = (
+        "_bind",
+        "_cache",
+        "_footer",
+        "_memory",
+        "_number",
+        "_seen",
+        "_shard",
+        "reads",
+        "rows_per_batch",
+        "schema",
+    )
+
+    def __init__(
+        self,
+        cache: ShardCache,
+        shard: Shard,
+        number: int,
+        footer: Footer,
+        *,
+        make_bind: Callable[[pa.Schema], Bind],
+        memory: BatchMemory,
+    ) -> None:
+        self._cache = cache
+        self._shard = shard
+        self._number = number
+        self._footer = footer
+        self._bind = make_bind(footer.schema)
+        self._memory = memory
+        self._seen: set[int] = set()
+        self.schema: pa.Schema = footer.schema
+        self.rows_per_batch = shard.rows_per_batch
+        self.reads: list[ReadRow | None] = [None] * len(footer.batches)
+
+    def would_cost(self, batches: Iterable[int]) -> int:
+        """Tell what this and some more record batches cost, in bytes, requests included."""
+        wanted = self._seen.union(batches)
+        return sum(self._footer.batches[number][1] + REQUEST_BYTES for number in wanted) + REQUEST_BYTES
+
+    def batch(self, number: int) -> pa.RecordBatch:
+        """Give one record batch, which is fetched unless it is there: views of a mapped file.
+
+        Raises:
+            CorruptShardError: It is not what the index describes.
+            StorageError: The remote failed.
+        """
+        self._seen.add(number)
+        path = self._cache.fetch_batch(self._shard, number, self._number)
+        try:
+            reader = ipc.open_file(path)
+            ipc.check_batch(path, reader.schema, 0)
+            batch: pa.RecordBatch = reader.get_batch(0)
+        except (CorruptShardError, pa.ArrowException, OSError):
+            # Anything in a cache may be deleted or damaged; what is mapped already is safe.
+            path.unlink(missing_ok=True)
+            path = self._cache.fetch_batch(self._shard, number, self._number)
+            batch = ipc.open_file(path).get_batch(0)
+        rows = min(self.rows_per_batch, self._shard.num_samples - number * self.rows_per_batch)
+        if batch.num_rows != rows:
+            raise CorruptShardError(f"{path}: holds {batch.num_rows} rows, the index says {rows}")
+        return batch
+
+    def open_batch(self, number: int) -> ReadRow:
+        """Make the function that reads the rows of one record batch, and keep it in ``reads``."""
+        batch = self.batch(number)
+        read = self.reads[number] = self._bind(batch)
+        self._memory.add(self.reads, number, batch.nbytes)
+        return read
+
+
+def costs_more_than_shard(shard: Shard, num_batches: int) -> bool:
+    """Guess, before anything of a shard is known, whether some record batches cost more than all of it."""
+    all_batches = -(-shard.num_samples // shard.rows_per_batch)
+    by_range = shard.file_bytes * num_batches // all_batches + (num_batches + 1) * REQUEST_BYTES
+    return by_range >= shard.file_bytes + REQUEST_BYTES
