@@ -16,7 +16,7 @@ PIECE = RANGE_BYTES
 SIZES = [0, 1, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE, 5 * PIECE - 1, 5 * PIECE + 1]
 
 
-@pytest.fixture(params=["path", "file", "memory", "s3"])
+@pytest.fixture(params=["path", "file", "memory", "s3-obstore", "s3-fsspec"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     root = tmp_path / "a store"
     match request.param:
@@ -27,7 +27,7 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
         case "memory":
             return Storage(f"memory://{uuid.uuid4().hex}/a store")
     s3 = request.getfixturevalue("s3")
-    return Storage(s3.new_prefix(), options=s3.options)
+    return Storage(s3.new_prefix(), options={**s3.options, "client": request.param.removeprefix("s3-")})
 
 
 def test_what_is_written_is_read_back(storage: Storage) -> None:
