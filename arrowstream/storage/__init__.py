@@ -3,9 +3,9 @@
 A :class:`Storage` is a URL and four settings, so it pickles as it is. What a process needs to reach a remote (a client
 with its connections) belongs to the process and is made at the first request; a forked child makes its own.
 
-Four promises hold for every request to a remote: it ends within its deadline, it is repeated only where repeating may
-help, what it raises is one of the classes in :mod:`arrowstream.errors` and names the URL, and the bytes that all requests
-of a process have in flight stay below one bound.
+Four promises hold for every request to a remote: it ends within its deadline, it is repeated only where this may
+help, what it raises is one of the classes in :mod:`arrowstream.errors` and names the URL, and the bytes that all
+requests of a process have in flight stay below one bound.
 
 In the order in which a request passes them:
 

@@ -1,10 +1,12 @@
 """fsspec's file systems: one a process and settings, made when first needed, called with a deadline."""
 
+import contextlib
 import difflib
 import importlib
 import os
+import secrets
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,18 +94,26 @@ class FsspecClient:
         """Store a file as an object, in several parts where it is large and the store has that."""
         # One call whatever the size, so the deadline grows with it.
         deadlines = max(1, -(-path.stat().st_size // BYTES_A_DEADLINE))
-        self._make_parents(key)
-        self._call("put_file", str(path), self._path(key), deadlines=deadlines)
+        with self._new_object(key) as name:
+            self._call("put_file", str(path), name, deadlines=deadlines)
 
     def write(self, key: str, data: bytes) -> None:
         """Store bytes as an object."""
-        self._make_parents(key)
-        self._call("pipe_file", self._path(key), data)
+        with self._new_object(key) as name:
+            self._call("pipe_file", name, data)
 
-    def _make_parents(self, key: str) -> None:
-        """Make the directories of an object, where a store has real ones."""
-        if self.place.protocol in SFTP_PROTOCOLS:
-            self._call("makedirs", self._path(key).rpartition("/")[0], exist_ok=True)
+    @contextlib.contextmanager
+    def _new_object(self, key: str) -> Iterator[str]:
+        """Give the name to write to; over SFTP another one first, for there a half-written file can be seen."""
+        path = self._path(key)
+        if self.place.protocol not in SFTP_PROTOCOLS:
+            yield path
+            return
+        directory = path.rpartition("/")[0]
+        unfinished = f"{directory}/.{secrets.token_hex(8)}.tmp"
+        self._call("makedirs", directory, exist_ok=True)
+        yield unfinished
+        self._call("mv", unfinished, path)
 
     def keys(self) -> list[str]:
         """Find the keys of all objects, in any order."""
@@ -119,6 +129,8 @@ class FsspecClient:
             return []
         # The root itself and names that end with a slash stand for directories in some stores.
         below = [name.removeprefix(root + "/") for name in names if name.startswith(root + "/") and name[-1] != "/"]
+        if self.place.protocol in SFTP_PROTOCOLS:
+            below = [key for key in below if not (key.rpartition("/")[2].startswith(".") and key.endswith(".tmp"))]
         return [unquote(key) for key in below] if is_encoded(self.place.url) else below
 
     def delete(self, key: str) -> None:

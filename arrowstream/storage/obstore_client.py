@@ -155,13 +155,15 @@ def _answer(error: Exception) -> Exception:
     status = _STATUS.search(text)
     code = _CODE.search(text)
     known = {"FileNotFoundError": 404, "PermissionDeniedError": 403, "UnauthenticatedError": 401}
+    if "but object was only" in text:  # the range begins behind the end, and the server sent the whole object
+        return AnswerError(text, status=416, code="")
     if status or kind in known:
         found = int(status[1]) if status else known[kind]
         return AnswerError(" ".join(text.split()), status=found, code=code[1] if code else "")
     if "kind: Timeout" in dump or "timed out" in text:
         return TimeoutError(text)
-    if "NoCredentialsError" in text:
-        return PermissionError(text)
+    if "NoCredentialsError" in text or "Invalid Access Key" in text:
+        return PermissionError(" ".join(text.split()))
     if kind in ("InvalidPathError", "NotSupportedError", "UnknownConfigurationKeyError"):
         return AnswerError(text, status=501 if kind != "NotSupportedError" else 400, code="")
     return ConnectionError(f"{kind}: {' '.join(text.split())}")
