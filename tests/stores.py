@@ -27,6 +27,7 @@ import pytest
 from tests.servers import free_ports, kill, run_http
 
 READY_WITHIN_S = 30.0
+HUB_API = "/api/datasets/org/name"
 # Azurite's account and key, which are public.
 AZURE_ACCOUNT = "devstoreaccount1"
 AZURE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
@@ -187,62 +188,63 @@ def answer_range(request: http.server.BaseHTTPRequestHandler, path: Path) -> boo
 @contextlib.contextmanager
 def run_hub(directory: Path) -> Iterator[str]:
     """The part of Hugging Face's hub that reading a data set needs, for one at ``org/name``; gives its address."""
-    prefix = "/api/datasets/org/name"
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
-            pass
-
-        def do_HEAD(self) -> None:
-            self.do_GET()
-
-        def do_GET(self) -> None:
-            path = urllib.request.unquote(self.path.partition("?")[0])
-            if path.startswith(f"{prefix}/tree/"):
-                self.tree(path.removeprefix(f"{prefix}/tree/").partition("/")[2])
-            elif path.startswith(prefix):
-                self.say({"id": "org/name", "sha": "0" * 40, "siblings": []})
-            else:
-                self.resolve(path.partition("/resolve/")[2].partition("/")[2])
-
-        def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            self.say([self.entry(directory / path) for path in asked["paths"] if (directory / path).exists()])
-
-        def tree(self, below: str) -> None:
-            folder = directory / below
-            if folder.is_dir():
-                paths = folder.rglob("*") if "recursive=true" in self.path.lower() else folder.iterdir()
-                self.say([self.entry(path) for path in paths])
-            else:
-                self.missing()
-
-        def entry(self, path: Path) -> dict[str, object]:
-            kind, size = ("directory", 0) if path.is_dir() else ("file", path.stat().st_size)
-            return {"type": kind, "path": path.relative_to(directory).as_posix(), "size": size, "oid": "0" * 40}
-
-        def resolve(self, name: str) -> None:
-            path = directory / name
-            if not path.is_file():
-                self.missing()
-            elif self.command == "HEAD" or not answer_range(self, path):
-                self.say(path.read_bytes())
-
-        def missing(self) -> None:
-            self.say({"error": "Entry not found"}, 404, {"X-Error-Code": "EntryNotFound"})
-
-        def say(self, what: object, status: int = 200, headers: dict[str, str] | None = None) -> None:
-            body = what if isinstance(what, bytes) else json.dumps(what).encode()
-            self.send_response(status)
-            about = {"Content-Length": str(len(body)), "ETag": '"0"', "X-Repo-Commit": "0" * 40, **(headers or {})}
-            for header in about.items():
-                self.send_header(*header)
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
-
-    with run_http(Handler) as url:
+    with run_http(type("Hub", (_Hub,), {"directory": directory})) as url:
         yield url
+
+
+class _Hub(http.server.BaseHTTPRequestHandler):
+    directory: Path
+
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
+        pass
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path = urllib.request.unquote(self.path.partition("?")[0])
+        if path.startswith(f"{HUB_API}/tree/"):
+            self.tree(path.removeprefix(f"{HUB_API}/tree/").partition("/")[2])
+        elif path.startswith(HUB_API):
+            self.say({"id": "org/name", "sha": "0" * 40, "siblings": []})
+        else:
+            self.resolve(path.partition("/resolve/")[2].partition("/")[2])
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.say([self.entry(self.directory / path) for path in asked["paths"] if (self.directory / path).exists()])
+
+    def tree(self, below: str) -> None:
+        folder = self.directory / below
+        if folder.is_dir():
+            paths = folder.rglob("*") if "recursive=true" in self.path.lower() else folder.iterdir()
+            self.say([self.entry(path) for path in paths])
+        else:
+            self.missing()
+
+    def entry(self, path: Path) -> dict[str, object]:
+        kind, size = ("directory", 0) if path.is_dir() else ("file", path.stat().st_size)
+        return {"type": kind, "path": path.relative_to(self.directory).as_posix(), "size": size, "oid": "0" * 40}
+
+    def resolve(self, name: str) -> None:
+        path = self.directory / name
+        if not path.is_file():
+            self.missing()
+        elif self.command == "HEAD" or not answer_range(self, path):
+            self.say(path.read_bytes())
+
+    def missing(self) -> None:
+        self.say({"error": "Entry not found"}, 404, {"X-Error-Code": "EntryNotFound"})
+
+    def say(self, what: object, status: int = 200, headers: dict[str, str] | None = None) -> None:
+        body = what if isinstance(what, bytes) else json.dumps(what).encode()
+        self.send_response(status)
+        about = {"Content-Length": str(len(body)), "ETag": '"0"', "X-Repo-Commit": "0" * 40, **(headers or {})}
+        for header in about.items():
+            self.send_header(*header)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
 
 @contextlib.contextmanager

@@ -33,8 +33,10 @@ def unusable_because() -> str | None:
     """Say why this process cannot use obstore; None if it can."""
     try:
         load()
+    except ModuleNotFoundError:
+        return "obstore is not installed"
     except ImportError as error:
-        return "obstore is not installed" if error.name == "obstore" else f"obstore cannot be loaded: {error}"
+        return f"obstore cannot be loaded: {error}"
     return None
 
 

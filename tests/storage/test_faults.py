@@ -135,7 +135,7 @@ def test_a_store_that_names_a_time_is_left_alone_until_then(
     assert storage.read("key") == b"1"
     assert pauses == [7.0, 7.0, 3.0]
     proxy.fail("status", status=429, retry_after="3600")
-    with pytest.raises(RemoteThrottledError, match="1 attempt in .*raise timeout_s"):
+    with pytest.raises(RemoteThrottledError, match=r"1 attempt in .*raise timeout_s"):
         storage.read("key")
     assert pauses == [7.0, 7.0, 3.0]
 
