@@ -152,6 +152,17 @@ def run_sftp() -> Iterator[Store]:
 
 
 @contextlib.contextmanager
+def run_oci() -> Iterator[Store]:
+    """Oracle's storage: a stub of ours, for no emulator exists."""
+    if importlib.util.find_spec("ocifs") is None:
+        pytest.skip("no client of OCI: pip install 'arrowstream[oci]' (500 MB)")
+    from tests import oci_stub
+
+    with tempfile.TemporaryDirectory(prefix="oci-") as home, oci_stub.run_oci(Path(home)) as (options, refused):
+        yield Store(root=f"oci://{oci_stub.BUCKET}@{oci_stub.NAMESPACE}", options=options, refused=refused)
+
+
+@contextlib.contextmanager
 def run_web(directory: Path) -> Iterator[str]:
     """A web server for the files of a directory, with ranges and listings; gives the URL."""
 

@@ -135,7 +135,8 @@ class FsspecClient:
 
     def delete(self, key: str) -> None:
         """Delete an object."""
-        self._call("rm_file", self._path(key))
+        # ocifs has the one for trees alone.
+        self._call("rm" if self.place.protocol == "oci" else "rm_file", self._path(key))
 
     def _path(self, key: str) -> str:
         """Name an object as fsspec's methods want it."""
@@ -166,11 +167,11 @@ def file_system(place: Place, timeout_s: float) -> Any:
     """Get this process's file system for a place, making it if need be."""
     kind = file_system_class(place)
     settings = {**kind._get_kwargs_from_urls(place.url), **place.options}
+    name = (kind, repr(sorted(settings.items())), timeout_s)
     if place.protocol == "s3":
         settings = s3_settings(settings, timeout_s)
     if place.protocol == "oci":
         settings = _oci_settings(settings)
-    name = (kind, repr(sorted(settings.items())))
     if name not in _file_systems:
         made = in_thread(lambda: kind(skip_instance_cache=True, **settings)).result(timeout_s)
         _leave_retries_to_us(made, place.protocol)

@@ -8,6 +8,7 @@ import importlib.util
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from arrowstream.storage.urls import S3_PROTOCOLS, endpoint_url_of, protocol_of
@@ -131,6 +132,17 @@ def _sftp(url: str, options: dict[str, Any]) -> Place:
     return Place(protocol=protocol_of(url), url=url, options=options)
 
 
+def _oci(url: str, options: dict[str, Any]) -> Place:
+    """``oci://bucket@namespace/path``; without credentials, those of the SDK's own file."""
+    if not options.keys() & {"config", "signer", "iam_type"} and not os.environ.get("OCIFS_IAM_TYPE"):
+        path = Path(os.environ.get("OCI_CONFIG_FILE", "~/.oci/config")).expanduser()
+        if path.is_file():
+            options["config"] = str(path)
+            if profile := os.environ.get("OCI_CONFIG_PROFILE"):
+                options.setdefault("profile", profile)
+    return Place(protocol="oci", url=url, options=options)
+
+
 def _databricks(url: str, options: dict[str, Any]) -> Place:
     host, token = os.environ.get("DATABRICKS_HOST"), os.environ.get("DATABRICKS_TOKEN")
     if host:
@@ -145,5 +157,6 @@ _FINDERS: dict[str, Callable[[str, dict[str, Any]], Place]] = {
     **dict.fromkeys(("gs", "gcs"), _gcs),
     **dict.fromkeys(AZURE_PROTOCOLS, _azure),
     **dict.fromkeys(SFTP_PROTOCOLS, _sftp),
+    "oci": _oci,
     "dbfs": _databricks,
 }

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.stores import Store, run_azure, run_gcs, run_sftp
+from tests.stores import Store, run_azure, run_gcs, run_oci, run_sftp
 
 
 @pytest.fixture(scope="session")
@@ -22,4 +22,10 @@ def azure() -> Iterator[Store]:
 @pytest.fixture(scope="session")
 def sftp() -> Iterator[Store]:
     with run_sftp() as store:
+        yield store
+
+
+@pytest.fixture(scope="session")
+def oci() -> Iterator[Store]:
+    with run_oci() as store:
         yield store

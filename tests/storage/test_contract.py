@@ -17,7 +17,7 @@ SIZES = [0, 1, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE, 5 * PIECE - 1, 5 * PIECE 
 
 STORES = [
     *("path", "file", "memory", "s3-obstore", "s3-fsspec", "gcs-fsspec", "azure-obstore", "azure-fsspec"),
-    "sftp-fsspec",
+    *("sftp-fsspec", "oci-fsspec"),
 ]
 
 

@@ -13,7 +13,7 @@ from tests.stores import run_hub, run_web
 
 SAMPLES = [{"id": number, "text": hashlib.sha256(str(number).encode()).hexdigest()} for number in range(500)]
 COLUMNS = {"id": "int", "text": "str"}
-WRITABLE = ["s3-obstore", "s3-fsspec", "gcs-fsspec", "azure-obstore", "azure-fsspec", "sftp-fsspec"]
+WRITABLE = ["s3-obstore", "s3-fsspec", "gcs-fsspec", "azure-obstore", "azure-fsspec", "sftp-fsspec", "oci-fsspec"]
 
 
 def write_to(out: str, options: dict[str, object] | None = None) -> None:
@@ -71,7 +71,7 @@ def test_a_dataset_that_others_serve_is_streamed(read_only: Storage, tmp_path: P
     assert list(dataset) == SAMPLES
 
 
-@pytest.mark.parametrize("kind", ["azure-obstore", "azure-fsspec", "sftp-fsspec"])
+@pytest.mark.parametrize("kind", ["azure-obstore", "azure-fsspec", "sftp-fsspec", "oci-fsspec"])
 def test_credentials_that_do_not_fit_are_refused_by_each_store(
     request: pytest.FixtureRequest, kind: str, tmp_path: Path
 ) -> None:
