@@ -42,7 +42,9 @@ def main() -> None:
                     for at_once in CONCURRENCY:
                         repeats = max(1, (options.megabytes << 20) // size)
                         asked = [keys[number % len(keys)] for number in range(max(repeats, at_once))]
-                        bare, ours = _measure(s3, client, endpoint, asked, size, at_once, options.rounds)
+                        bare, ours = _measure(
+                            s3, client, endpoint, asked, size=size, at_once=at_once, rounds=options.rounds
+                        )
                         ratio = statistics.median(o / b for b, o in zip(bare, ours, strict=True))
                         speeds = f"{statistics.median(bare):10.0f} {statistics.median(ours):10.0f} {ratio:6.2f}"
                         print(f"{client:8} {latency:>8} {size >> 20:5} MiB {at_once:8} {speeds}", flush=True)
@@ -57,14 +59,14 @@ def _upload(s3: S3Server, size: int, count: int) -> list[str]:
 
 
 def _measure(
-    s3: S3Server, client: str, endpoint: str, keys: list[str], size: int, at_once: int, rounds: int
+    s3: S3Server, client: str, endpoint: str, keys: list[str], *, size: int, at_once: int, rounds: int
 ) -> tuple[list[float], list[float]]:
     """Let the bare client and ours read the same objects, in turn; gives MB/s of each round."""
     storage = Storage(
         f"s3://{s3.bucket}/{size}", options={**s3.options, "endpoint_url": endpoint, "client": client}, timeout_s=120
     )
     read = (_bare_obstore if client == "obstore" else _bare_s3fs)(s3, endpoint, size)
-    shared = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: PTH112
+    shared = "/dev/shm" if os.path.isdir("/dev/shm") else None
     with tempfile.TemporaryDirectory(dir=shared) as directory, concurrent.futures.ThreadPoolExecutor(at_once) as pool:
 
         def ours(key: str) -> int:

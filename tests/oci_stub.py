@@ -132,13 +132,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.fail(404, "ObjectNotFound")
             return
         content, wanted = self.store.objects[name], self.headers.get("Range")
-        about = {
-            "ETag": _etag(content),
-            "version-id": "1",
-            "storage-tier": "Standard",
-            "Last-Modified": MODIFIED,
-            "Accept-Ranges": "bytes",
-        }
+        about = {"ETag": _etag(content), **ABOUT}
         if wanted:
             start, _, last = wanted.removeprefix("bytes=").partition("-")
             part = content[int(start) : int(last or len(content)) + 1]
