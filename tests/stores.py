@@ -113,7 +113,12 @@ def run_sftp() -> Iterator[Store]:
         pytest.skip("no SFTP client: pip install 'arrowstream[sftp]'")
     import asyncssh
 
+    connections: list[Any] = []
+
     class Server(asyncssh.SSHServer):
+        def connection_made(self, connection: Any) -> None:
+            connections.append(connection)
+
         def begin_auth(self, username: str) -> bool:
             return True
 
@@ -135,6 +140,9 @@ def run_sftp() -> Iterator[Store]:
     async def close() -> None:
         listener.close()
         await listener.wait_closed()
+        for connection in connections:
+            connection.abort()
+            await connection.wait_closed()
 
     try:
         listener = asyncio.run_coroutine_threadsafe(listen(), loop).result(READY_WITHIN_S)
@@ -148,6 +156,7 @@ def run_sftp() -> Iterator[Store]:
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(READY_WITHIN_S)
+        loop.close()
         shutil.rmtree(home, ignore_errors=True)
 
 

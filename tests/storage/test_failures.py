@@ -330,7 +330,8 @@ def test_a_protocol_whose_package_is_absent_names_it(
     from fsspec.registry import _registry
 
     monkeypatch.delitem(_registry, url.partition(":")[0], raising=False)
-    for name in (absent, f"{absent}.core", "paramiko"):
+    below = [name for name in sys.modules if name.startswith(f"{absent}.")]
+    for name in (absent, f"{absent}.core", "paramiko", *below):
         monkeypatch.setitem(sys.modules, name, None)
     for name in ("fsspec.implementations.sftp", "huggingface_hub.hf_file_system"):
         monkeypatch.delitem(sys.modules, name, raising=False)
