@@ -6,6 +6,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 # A plain torch would bring the CUDA build; this release has one for the CPU where that is all there is.
 TORCH ?= torch==2.13.0
+AZURITE ?= azurite@3.35
 PYTEST_ARGS ?= -n 2
 
 .PHONY: demo test check bench clean
@@ -35,6 +36,8 @@ $(VENV)/demo.done: $(BIN)/python pyproject.toml
 
 $(VENV)/dev.done: $(BIN)/python pyproject.toml
 	$(BIN)/python -m pip install --quiet '$(TORCH)' -e . --group dev
+	@# Azure's emulator is a program for Node.js; where there is none, the tests that want it are skipped and say so.
+	if command -v npm; then npm install --silent --no-audit --no-fund --prefix $(VENV) $(AZURITE); fi
 	touch $@
 
 clean:

@@ -421,7 +421,7 @@ class StreamingDataset:
             raise ValueError("Please pass `batch_size`, here or to the dataset.")
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; expected at least 1")
-        num_threads = num_threads or (1 if self._worker() else None)
+        num_threads = 1 if num_threads is None and self._worker() else num_threads
         key = (tuple(columns) if columns is not None else None, as_, images, ragged, num_threads)
         # What an epoch found out serves the next one; epochs at the same time have one each.
         batch_reader = self._idle_batch_readers.pop(key, None) or make_batch_reader(

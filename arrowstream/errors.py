@@ -17,7 +17,9 @@ Every error derives from :class:`ArrowStreamError` and from the builtin that a c
     ├── StorageError            (OSError)            a remote failed
     │   ├── RemoteNotFoundError (FileNotFoundError)  the object or the bucket does not exist
     │   ├── RemoteAccessError   (PermissionError)    credentials are missing or refused
-    │   └── RemoteTimeoutError  (TimeoutError)       no answer within the deadline
+    │   ├── RemoteTimeoutError  (TimeoutError)       no answer within the deadline
+    │   ├── RemoteThrottledError                     the store asks for fewer requests, and goes on asking
+    │   └── RemoteLengthError                        an object is longer or shorter than it has to be
     └── ShardError              (RuntimeError)       a shard cannot be read
         ├── CorruptShardError                        its bytes are not those that were written
         └── MissingShardError   (FileNotFoundError)  the index names it, the directory does not hold it
@@ -89,6 +91,14 @@ class RemoteAccessError(StorageError, PermissionError):
 
 class RemoteTimeoutError(StorageError, TimeoutError):
     """The remote did not answer within the deadline."""
+
+
+class RemoteThrottledError(StorageError):
+    """The remote asks for fewer requests, and went on asking until the deadline."""
+
+
+class RemoteLengthError(StorageError):
+    """An object of the remote is longer or shorter than it has to be."""
 
 
 class ShardError(ArrowStreamError, RuntimeError):

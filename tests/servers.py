@@ -91,21 +91,21 @@ def run_s3() -> Iterator[S3Server]:
     sockets: list[str] = []
     try:
         for start in range(STARTS):
-            ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
+            ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
             sockets.extend(f"*-grpc-{port}.sock" for port in ports.values())
             process = _start(weed, home / str(start), ports)
             endpoint = f"http://127.0.0.1:{ports['s3.port']}"
             # A free port may be taken by someone else before the server binds it: then it exits, and we ask for others.
             if _becomes_ready(process, endpoint):
                 break
-            _kill(process)
+            kill(process)
         else:
             log = (home / str(STARTS - 1) / "log").read_text(errors="replace")[-4000:]
             raise RuntimeError(f"SeaweedFS did not become ready in {STARTS} starts; its last words:\n{log}")
         yield S3Server(endpoint=endpoint, bucket=BUCKET, options=_options(endpoint), pid=process.pid)
     finally:
         if process is not None:
-            _kill(process)
+            kill(process)
         shutil.rmtree(home, ignore_errors=True)
         for pattern in sockets:  # the one thing that SeaweedFS puts elsewhere, wherever it is told to live
             for path in Path("/tmp").glob(f"seaweedfs-{pattern}"):
@@ -135,7 +135,7 @@ def run_silent() -> Iterator[str]:
 
 def closed_port() -> str:
     """Name a loopback URL where nobody listens."""
-    return f"http://127.0.0.1:{_free_ports(1)[0]}"
+    return f"http://127.0.0.1:{free_ports(1)[0]}"
 
 
 def _find_weed() -> str | None:
@@ -146,7 +146,7 @@ def _find_weed() -> str | None:
     return shutil.which("weed")
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ask the kernel for ports, all held until the last is known so that they differ."""
     with contextlib.ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]
@@ -221,7 +221,7 @@ def _options(endpoint: str) -> dict[str, object]:
     }
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
+def kill(process: subprocess.Popen[bytes]) -> None:
     """End the server and whatever it started."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

@@ -9,7 +9,7 @@ class Entry:
 
     Attributes:
         key: As its storage names it.
-        num_bytes: Its length.
+        num_bytes: Its length; -1 where the store does not say.
         version: Whatever changes when the object is replaced: an ETag, else a time. Empty where the store says neither.
     """
 

@@ -1,12 +1,22 @@
 """What went wrong, found out from the errors of many clients and said in our words."""
 
 import contextlib
+import email.utils
 import errno
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
-from arrowstream.errors import RemoteAccessError, RemoteNotFoundError, RemoteTimeoutError, StorageError, UnwritableError
+from arrowstream.errors import (
+    RemoteAccessError,
+    RemoteLengthError,
+    RemoteNotFoundError,
+    RemoteThrottledError,
+    RemoteTimeoutError,
+    StorageError,
+    UnwritableError,
+)
 
 Cause = Literal["missing", "refused", "late", "throttled", "beyond", "passing", "lasting"]
 MAY_PASS: tuple[Cause, ...] = ("late", "throttled", "passing")
@@ -22,6 +32,24 @@ LASTING_ERRORS = (
 LASTING_NAMES = {"ParamValidationError"}  # botocore, on the name of a bucket
 
 
+class AnswerError(OSError):
+    """What a server answered, for clients that put it into text alone.
+
+    Attributes:
+        status: HTTP's.
+        code: The store's own word; "" if it said none.
+    """
+
+    def __init__(self, text: str, *, status: int, code: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.code = code
+
+
+class ShortAnswerError(OSError):
+    """An answer ended early, and its server took it for complete."""
+
+
 def why(error: BaseException) -> Cause:
     """Find out why a request failed, from the error and what caused it; clients hide one behind the other."""
     chain = list(_chain(error))
@@ -29,7 +57,7 @@ def why(error: BaseException) -> Cause:
     names = {type(each).__name__ for each in chain}
     if "ClientPayloadError" in names:  # aiohttp's, of an answer cut short; it counts as status 400 there
         return "passing"
-    if status == 429 or store_code(error) in THROTTLED_CODES:
+    if status == 429 or store_code(error) in THROTTLED_CODES or (status == 503 and retry_after_s(error) is not None):
         return "throttled"
     if status in (408, 504) or any(
         isinstance(each, TimeoutError) or type(each).__name__.endswith(("TimeoutError", "Timeout")) for each in chain
@@ -73,9 +101,40 @@ def _http_status(error: BaseException) -> int | None:
     return found if isinstance(found, int) and 300 <= found < 600 else None
 
 
+def retry_after_s(error: BaseException) -> float | None:
+    """Read for how many seconds the store wants to be left alone; None where it, or the client, does not say.
+
+    botocore, aiohttp, Azure and OCI hand on the header ``Retry-After``; obstore and gcsfs hide it.
+    """
+    for each in _chain(error):
+        response = getattr(each, "response", None)
+        if isinstance(response, Mapping):
+            headers = response.get("ResponseMetadata", {}).get("HTTPHeaders")
+        else:
+            headers = getattr(response, "headers", None) or getattr(each, "headers", None)
+        if not isinstance(headers, Mapping):
+            continue
+        said = next((value for name, value in headers.items() if str(name).lower() == "retry-after"), None)
+        if said is not None:
+            return _seconds_of(str(said))
+    return None
+
+
+def _seconds_of(said: str) -> float | None:
+    """Read the value of ``Retry-After``: a number of seconds, or a date (RFC 9110, 10.2.3)."""
+    if said.strip().isdecimal():
+        return float(said)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(said).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
 def store_code(error: BaseException | None) -> str | None:
     """Read S3's own word for what is wrong."""
     for each in _chain(error):
+        if isinstance(each, AnswerError):
+            return each.code
         response = getattr(each, "response", None)
         if isinstance(response, Mapping):
             return str(response.get("Error", {}).get("Code", ""))
@@ -86,7 +145,8 @@ def translated(error: Exception, cause: Cause, what: str) -> Exception:
     """Say it in our words: one class a cause, with the way out."""
     if isinstance(error, StorageError):
         return error
-    root = list(_chain(error))[-1]
+    # The innermost says most; but not obstore's, which ends with a dump of Rust's values.
+    root = [each for each in _chain(error) if not type(each).__module__.startswith("obstore")][-1]
     said = f"{type(root).__name__}: {' '.join(str(root).split())}".removesuffix(": ")
     if cause == "missing":
         missing = "bucket" if store_code(error) == "NoSuchBucket" else "object"
@@ -100,16 +160,17 @@ def translated(error: Exception, cause: Cause, what: str) -> Exception:
         return RemoteTimeoutError(
             f"{what}: no answer in time ({said}); check that the store is reachable, or raise timeout_s"
         )
-    hints = {
-        "throttled": "; the store asks for fewer requests, use fewer workers or fetch less ahead",
-        "passing": "; check that the store is reachable, or raise attempts",
-    }
-    return StorageError(f"{what}: {said}{hints.get(cause, '')}")
+    if cause == "throttled":
+        return RemoteThrottledError(
+            f"{what}: {said}; the store asks for fewer requests, use fewer workers, fetch less ahead or raise timeout_s"
+        )
+    hint = "; check that the store is reachable, or raise attempts" if cause == "passing" else ""
+    return StorageError(f"{what}: {said}{hint}")
 
 
-def wrong_length(url: str, size: int, expected: str) -> StorageError:
+def wrong_length(url: str, size: int, expected: str) -> RemoteLengthError:
     """Say that an object is not as long as it has to be."""
-    return StorageError(
+    return RemoteLengthError(
         f"{url}: holds {size} bytes, expected {expected}; it was replaced or not uploaded completely: upload it again"
     )
 

@@ -1,15 +1,18 @@
 """The one class that everybody else uses."""
 
 import contextlib
+import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from arrowstream.errors import RemoteNotFoundError
+from arrowstream.per_process import PerProcess
+from arrowstream.storage.client import client_for
 from arrowstream.storage.directory import Directory
 from arrowstream.storage.entry import Entry
 from arrowstream.storage.remote import Remote
-from arrowstream.storage.urls import check_key, join_url, local_path_of
+from arrowstream.storage.urls import check_key, endpoint_note, join_url, local_path_of
 
 
 class Storage:
@@ -34,8 +37,9 @@ class Storage:
         """Remember where the objects are; nothing is contacted yet.
 
         Args:
-            url: A path, a ``file://`` URL, or a URL of any protocol that fsspec knows.
-            options: Handed to fsspec's file system as they are: credentials, endpoint, region.
+            url: A path, a ``file://`` URL, a URL of any protocol that fsspec knows, or one of mosaicml-streaming's.
+            options: Handed to fsspec's file system as they are: credentials, endpoint, region. One is ours,
+                ``client``: "obstore" or "fsspec", to have the one or the other.
             attempts: How often a request is made in all. Answers that ask for patience (429, ``SlowDown``) do not
                 count until ``timeout_s`` has passed.
             timeout_s: Deadline of one request. A large object is many requests, one for each 8 MiB.
@@ -52,6 +56,8 @@ class Storage:
         self.attempts = attempts
         self.timeout_s = timeout_s
         self.local_path = local_path_of(self.url)
+        # Found out at the first request, by each process: the environment counts, and what is installed.
+        self._client = PerProcess(functools.partial(client_for, self.url, self.options, timeout_s))
 
     def __repr__(self) -> str:
         return f"Storage({self.url!r})"  # without the options, which hold secrets
@@ -60,7 +66,13 @@ class Storage:
     def _backend(self) -> "Directory | Remote":
         if self.local_path is not None:
             return Directory(self.local_path)
-        return Remote(self.url, self.options, self.attempts, self.timeout_s)
+        note = endpoint_note(self.url, self.options)
+        return Remote(self.url, self._client.get(), self.attempts, self.timeout_s, note)
+
+    @property
+    def client(self) -> str:
+        """What carries the bytes: ``files``, ``obstore``, or ``fsspec (s3fs): …`` with the reason."""
+        return "files" if self.local_path is not None else self._client.get().name
 
     @property
     def canonical_url(self) -> str:

@@ -26,7 +26,9 @@ def join_url(url: str, key: str) -> str:
 
 def local_path_of(url: str) -> Path | None:
     """Give the path that a path or a ``file://`` URL names; None for a remote."""
-    if "://" not in url:
+    if mounted := databricks_path_of(url):
+        return Path(mounted)
+    if "://" not in url and not url.startswith("dbfs:/"):
         return Path(url)
     if protocol_of(url) != "file":
         return None
@@ -34,6 +36,22 @@ def local_path_of(url: str) -> Path | None:
     if host not in ("", "localhost"):
         raise ValueError(f"{url}: names the host {host!r}, expected a file of this one: file:///path")
     return Path(unquote(f"/{path}"))
+
+
+def databricks_path_of(url: str) -> str | None:
+    """Give the path at which Databricks mounts what a URL names; None for other URLs.
+
+    ``dbfs:/Volumes/…`` is mounted at ``/Volumes/…``.
+
+    Raises:
+        ValueError: It is a volume, and this machine has none mounted: fsspec does not reach volumes.
+    """
+    path = "/" + url.removeprefix("dbfs:").lstrip("/")
+    if not url.startswith("dbfs:") or not path.startswith("/Volumes/"):
+        return None
+    if not Path("/Volumes").is_dir():
+        raise ValueError(f"{url}: /Volumes is not mounted here; run on Databricks, or use the bucket below the volume")
+    return path
 
 
 def check_key(key: str) -> None:

@@ -18,7 +18,7 @@ from tests.batches.batches import assert_same, read_batch, write
 from tests.columns.samples import SAMPLES
 
 #: For these there is a form although default_collate has none: images, bfloat16 of NumPy, the scalars of uint64.
-EXTENDED = {"uint64", "png", "pil", "list[png]", "list[pil]", "ndarray:bfloat16:2,3"}
+EXTENDED = {"uint64", "png", "image", "pil", "list[png]", "list[pil]", "ndarray:bfloat16:2,3"}
 COLUMNS = [spec for spec, values in SAMPLES.items() if values]
 
 

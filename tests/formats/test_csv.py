@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from arrowstream import ipc
@@ -175,7 +175,7 @@ def test_a_file_that_is_not_what_the_index_says_is_named_with_its_line(tmp_path:
         samples_of(tmp_path / "d")
 
 
-@pytest.mark.parametrize(("said_by_index", "said"), [(1, "holds more than 1 rows"), (3, "holds 2 rows")])
+@pytest.mark.parametrize(("said_by_index", "said"), [(1, "holds more than the 1 rows"), (3, "holds 2 rows")])
 def test_another_number_of_rows_is_refused(said_by_index: int, said: str, tmp_path: Path) -> None:
     index_files(tmp_path / "d", "csv", ["a\n1\n2\n"], columns={"a": "int"}, num_samples=[said_by_index])
     with pytest.raises(CorruptShardError, match=said):
@@ -274,6 +274,12 @@ def test_whatever_pythons_csv_module_writes_is_read_back(
     separator: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
+    # Before Python 3.13 the module leaves a carriage return unquoted where rows end with a newline alone.
+    assume(
+        lineterminator == "\r\n"
+        or quoting != csv.QUOTE_MINIMAL
+        or not any("\r" in cell for row in rows for cell in row[2:])
+    )
     file = io.StringIO(newline="")
     writer = csv.writer(file, lineterminator=lineterminator, quoting=quoting, delimiter=separator)
     writer.writerow(["whole", "real", "text", 'na"me'])

@@ -75,7 +75,7 @@ def test_an_unknown_format_lists_those_that_are_installed() -> None:
 
 def test_a_strangers_plugin_is_found(tmp_path: Path) -> None:
     _install(tmp_path, "strange_lines", LINES, "lines")
-    assert run_python(LOAD, "lines", tmp_path).strip() == f"Lines {sorted([*format_names(), 'lines'])}"
+    assert run_python(LOAD, "lines", tmp_path).strip() == "Lines lines mds"
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_a_broken_plugin_is_named_and_harms_no_other(tmp_path: Path, code: str, 
     _install(tmp_path, "broken_lines", code, "lines", value=value)
     told = run_python(LOAD, "lines", tmp_path).strip()
     assert re.search(f"the format 'lines' .{value or 'broken_lines:Lines'}. {said}", told), told
-    assert run_python(LOAD, "mds", tmp_path).strip() == f"MDS {sorted([*format_names(), 'lines'])}"
+    assert run_python(LOAD, "mds", tmp_path).strip() == "MDS lines mds"
 
 
 def test_two_packages_that_claim_a_format_are_both_named(tmp_path: Path) -> None:
@@ -109,10 +109,7 @@ def test_two_packages_that_claim_a_format_are_both_named(tmp_path: Path) -> None
 def test_one_package_seen_twice_is_one(tmp_path: Path) -> None:
     _install(tmp_path / "a", "strange_lines", LINES, "lines")
     _install(tmp_path / "b", "strange_lines", LINES, "lines")
-    assert (
-        run_python(LOAD, "lines", tmp_path / "a", tmp_path / "b").strip()
-        == f"Lines {sorted([*format_names(), 'lines'])}"
-    )
+    assert run_python(LOAD, "lines", tmp_path / "a", tmp_path / "b").strip() == "Lines lines mds"
 
 
 READ = """

@@ -1,4 +1,4 @@
-"""What every storage does, near or far: on a path, a file:// URL, memory:// and a real S3 server."""
+"""What every storage does, near or far: on a path, in memory, and on real servers by each of their clients."""
 
 import concurrent.futures
 import os
@@ -9,14 +9,24 @@ from pathlib import Path
 import pytest
 
 from arrowstream.errors import RemoteNotFoundError, StorageError
-from arrowstream.storage import Storage
-from arrowstream.storage.remote import RANGE_BYTES
+from arrowstream.storage import Storage, remote
 
-PIECE = RANGE_BYTES
+PIECE = 1 << 16  # of a download; larger outside these tests
 SIZES = [0, 1, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE, 5 * PIECE - 1, 5 * PIECE + 1]
 
 
-@pytest.fixture(params=["path", "file", "memory", "s3"])
+STORES = [
+    *("path", "file", "memory", "s3-obstore", "s3-fsspec", "gcs-fsspec", "azure-obstore", "azure-fsspec"),
+    *("sftp-fsspec", "oci-fsspec"),
+]
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "RANGE_BYTES", PIECE)
+
+
+@pytest.fixture(params=STORES)
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     root = tmp_path / "a store"
     match request.param:
@@ -26,8 +36,9 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
             return Storage(root.as_uri())
         case "memory":
             return Storage(f"memory://{uuid.uuid4().hex}/a store")
-    s3 = request.getfixturevalue("s3")
-    return Storage(s3.new_prefix(), options=s3.options)
+    server, _, client = request.param.partition("-")
+    store = request.getfixturevalue(server)
+    return Storage(store.new_prefix(), options={**store.options, "client": client})
 
 
 def test_what_is_written_is_read_back(storage: Storage) -> None:

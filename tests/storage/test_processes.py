@@ -16,10 +16,10 @@ from tests.servers import S3Server
 DEADLINE_S = 60
 
 
-@pytest.fixture
-def storage(s3: S3Server) -> Storage:
-    storage = Storage(s3.new_prefix(), options=s3.options, timeout_s=20)
-    storage.write("key", b"1234")  # so that the parent has a file system with connections and threads
+@pytest.fixture(params=["obstore", "fsspec"])
+def storage(request: pytest.FixtureRequest, s3: S3Server) -> Storage:
+    storage = Storage(s3.new_prefix(), options={**s3.options, "client": request.param}, timeout_s=20)
+    storage.write("key", b"1234")  # so that the parent has a client with connections and threads
     return storage
 
 
@@ -36,6 +36,25 @@ def test_a_forked_child_reads_after_its_parent_did(storage: Storage, tmp_path: P
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert (tmp_path / "target").read_bytes() == b"1234"
         assert storage.read("key") == b"1234"
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_children_of_children_choose_as_their_parents_did(storage: Storage) -> None:
+    chosen = storage.client
+
+    def fork(depth: int) -> int:
+        child = os.fork()
+        if child == 0:
+            status = 2
+            try:
+                same = storage.client == chosen and storage.read("key") == b"1234"
+                status = (fork(depth - 1) if depth else 0) if same else 1
+            finally:
+                os._exit(status)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    assert fork(2) == 0
+    assert storage.read("key") == b"1234"
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
@@ -58,10 +77,10 @@ def run_python(program: str, *arguments: str) -> subprocess.CompletedProcess[str
     )
 
 
-def test_importing_the_module_does_not_import_fsspec() -> None:
+def test_importing_the_module_imports_no_client() -> None:
     done = run_python(
         "import sys, arrowstream.storage as storage; storage.Storage('s3://bucket'); storage.Storage('.').list();"
-        "print(sorted({'fsspec', 's3fs', 'asyncio', 'torch', 'polars'} & set(sys.modules)))"
+        "print(sorted({'fsspec', 's3fs', 'obstore', 'botocore', 'asyncio', 'torch', 'polars'} & set(sys.modules)))"
     )
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
