@@ -122,7 +122,7 @@ class MixedPlan(PositionedPlan):
         rows, lanes = np.divmod(positions - start.sample, num_ranks)
         first = start.sample + rows * num_ranks
         turned = first + (lanes + _scatter(start.epoch * self.epoch_size + first) % num_ranks) % num_ranks
-        return np.where((rows >= 0) & (first + num_ranks <= num_positions), turned, positions)
+        return np.where(first + num_ranks <= num_positions, turned, positions)
 
     def positions_in(self, epoch: int, ids: IntArray) -> IntArray:
         """Tell all positions of an epoch at which these samples stand: none, one, or one for each pass.

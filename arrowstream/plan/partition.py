@@ -54,6 +54,14 @@ def worker_positions(
     Yields:
         Positions in [0, num_samples), int64 of shape (up to about chunk,).
     """
+    for positions in endless_positions(num_samples, world, batch_size, chunk, start=start, tail=tail):
+        yield positions % num_samples
+
+
+def endless_positions(
+    num_samples: int, world: World, batch_size: int, chunk: int, *, start: int = 0, tail: Tail = "repeat"
+) -> Iterator[IntArray]:
+    """Give the positions that one worker reads; those it repeats go on beyond the end. See :func:`worker_positions`."""
     rank_samples = samples_per_rank(num_samples - start, world.num_ranks, batch_size, tail)
     steps = -(-rank_samples // batch_size)
     own_steps = range(world.worker, steps, world.workers_per_rank)
@@ -63,7 +71,7 @@ def worker_positions(
         chunk_steps = np.array(own_steps[first : first + steps_at_once], np.int64)
         local = (chunk_steps[:, None] * batch_size + within).reshape(-1)  # (steps * batch,), counted within the rank
         local = local[local < rank_samples]
-        yield (start + _lane(world) + world.num_ranks * local) % num_samples
+        yield start + lane_of(world) + world.num_ranks * local
 
 
 def padding_at(num_samples: int, world: World, batch_size: int, *, start: int = 0) -> int | None:
@@ -81,7 +89,7 @@ def padding_at(num_samples: int, world: World, batch_size: int, *, start: int = 
     """
     left = num_samples - start
     rank_samples = samples_per_rank(left, world.num_ranks)
-    if left <= _lane(world) + world.num_ranks * (rank_samples - 1) and rank_samples:
+    if left <= lane_of(world) + world.num_ranks * (rank_samples - 1) and rank_samples:
         last_step = (rank_samples - 1) // batch_size
         if last_step % world.workers_per_rank == world.worker:
             return last_step // world.workers_per_rank * batch_size + (rank_samples - 1) % batch_size
@@ -101,6 +109,6 @@ def step_by_node(positions: IntArray, world: World) -> IntArray:
     return positions.reshape(-1, world.num_nodes).T
 
 
-def _lane(world: World) -> int:
+def lane_of(world: World) -> int:
     """Give the first position of a rank; the others follow at distances of as many ranks as there are."""
     return world.node + world.num_nodes * world.rank_of_node

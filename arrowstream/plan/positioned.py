@@ -8,7 +8,7 @@ from typing import Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from arrowstream.plan.partition import Tail, padding_at, samples_per_rank, step_by_node, worker_positions
+from arrowstream.plan.partition import Tail, endless_positions, padding_at, samples_per_rank, step_by_node
 from arrowstream.plan.skips import Skip, Skips
 from arrowstream.plan.state import Position
 from arrowstream.world import World
@@ -76,8 +76,8 @@ class PositionedPlan(ABC):
     def nodes_of(self, world: World, epoch: int, positions: IntArray) -> IntArray:
         """Tell which samples the machines read in whole steps: int64 of shape (nodes, samples)."""
         job = world.replicated(self.replication)
-        read = self.dealt(positions % max(self.num_positions(world, epoch), 1), job, Position(epoch=epoch, sample=0))
-        ids = self.ids_at(world, epoch, read)
+        read = self.dealt(positions, job, Position(epoch=epoch, sample=0))
+        ids = self.ids_at(world, epoch, read % max(self.num_positions(world, epoch), 1))
         return step_by_node(ids, job)
 
     def rank_samples(self, world: World, position: Position | None = None) -> int:
@@ -102,16 +102,16 @@ class PositionedPlan(ABC):
         """Give the sample ids that one process reads from a position on, in its order, some thousands at a time."""
         self.rank_samples(world, position)
         skips, order = Skips.of_epoch(self.skipped, position.epoch), self.order(position.epoch)
-        job = world.replicated(self.replication)
-        for positions in worker_positions(
-            self.num_positions(world, position.epoch),
+        job, num_positions = world.replicated(self.replication), self.num_positions(world, position.epoch)
+        for positions in endless_positions(
+            num_positions,
             job,
             self.batch_size or 1,
             self.positions_at_once(job),
             start=position.sample,
             tail=self.tail,
         ):
-            ids = order.samples_at(skips.full(self.dealt(positions, job, position)))
+            ids = order.samples_at(skips.full(self.dealt(positions, job, position) % num_positions))
             for first in range(0, len(ids), CHUNK):
                 yield ids[first : first + CHUNK]
 
@@ -124,7 +124,7 @@ class PositionedPlan(ABC):
         """Let ranks exchange positions that they read side by side, where an order must not go in step with them.
 
         Args:
-            positions: Of one process, or of several steps as a whole; int64 of shape (n,).
+            positions: Of one process, or of several steps as a whole, also beyond the end; int64 of shape (n,).
             job: Its ranks.
             start: Where the epoch began, or goes on.
         """

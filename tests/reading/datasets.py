@@ -81,7 +81,7 @@ def shard_files(directory: Path) -> list[Path]:
 
 
 def temporaries(cache: Path) -> list[Path]:
-    return sorted((cache / PRIVATE_FOLDER / "tmp").iterdir())
+    return sorted((cache / PRIVATE_FOLDER / "tmp").glob("*"))
 
 
 def states(directory: Path) -> dict[str, tuple[int, int, int]]:

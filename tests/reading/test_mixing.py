@@ -160,7 +160,7 @@ def test_weights_of_an_earlier_job_may_begin_a_schedule(data: list[Path]) -> Non
             "shuffle_algo is 'py1e', but mixing='even' has an order of its own",
         ),
         ({"mixing": "even", "batching_method": "per_stream"}, "batching_method is 'per_stream', but"),
-        ({"mixing": "even", "shuffle_budget": "1gb"}, "shuffle_budget is 1073741824, but"),
+        ({"mixing": "even", "shuffle_unit": "shard"}, "shuffle_unit is 'shard', but"),
         ({"mixing": "even", "sampling_method": "fixed"}, "sampling_method is 'fixed', but"),
         ({"mixing": "even", "sampling_granularity": 4}, "sampling_granularity is 4, but"),
         ({"mixing": "even", "partition_algo": "orig"}, "partition_algo is 'orig', but"),
