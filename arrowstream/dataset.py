@@ -346,7 +346,24 @@ class StreamingDataset(Resumable):
             MissingDependencyError: Tensors were asked for, and this class knows nothing of torch.
             EncodingError: While iterating: values have no such form; the message names the column and the ways out.
         """
-        batch_size = check_batch_size(batch_size if batch_size is not None else self.batch_size)
+        batch_size = batch_size if batch_size is not None else self.batch_size
+        return self._open_batches(
+            batch_size, columns=columns, as_=as_, images=images, ragged=ragged, num_threads=num_threads
+        )
+
+    def _open_batches(
+        self,
+        batch_size: int | None,
+        *,
+        columns: Sequence[str] | None = None,
+        as_: str = "torch",
+        images: Images = "pil",
+        ragged: RaggedForm | None = None,
+        num_threads: int | None = None,
+        num_ahead: int = 0,
+    ) -> Iterator[Any]:
+        """Do what ``batches`` does; a thread may read ``num_ahead`` of them ahead."""
+        batch_size = check_batch_size(batch_size)
         num_threads = 1 if num_threads is None and self._worker() else num_threads
         key = (tuple(columns) if columns is not None else None, as_, images, ragged, num_threads)
         # What an epoch found out serves the next one; epochs at the same time have one each.
@@ -359,15 +376,14 @@ class StreamingDataset(Resumable):
             ragged=ragged,
             num_threads=num_threads,
         )
-        world, cursor = self._begin_iteration()
-        return self._iterate_batches(batch_reader, key, batch_size, world, cursor)
+        return self._iterate_batches(batch_reader, key, batch_size, num_ahead, self._begin_iteration())
 
     def _iterate_batches(
-        self, batch_reader: BatchReader, key: Hashable, batch_size: int, world: World, cursor: Cursor
+        self, batch_reader: BatchReader, key: Hashable, batch_size: int, num_ahead: int, begun: tuple[World, Cursor]
     ) -> Iterator[Any]:
-        if (share := self._take_share(world, cursor)) is not None:
+        if (share := self._take_share(*begun)) is not None:
             try:
-                yield from share.batches(batch_reader, batch_size)
+                yield from share.batches(batch_reader, batch_size, num_ahead)
             finally:
                 self._idle_batch_readers = {key: batch_reader}  # one alone: it holds maps of shards
 

@@ -110,7 +110,9 @@ class Resumable(ABC):
 
     # Checkpoints -----------------------------------------------------------------------------------------------------
 
-    def state_dict(self, num_samples: int | None = None, from_beginning: bool = True) -> dict[str, Any]:
+    def state_dict(
+        self, num_samples: int | None = None, from_beginning: bool = True, *, epoch: int | None = None
+    ) -> dict[str, Any]:
         """Say where the epoch stands, for a checkpoint.
 
         Args:
@@ -118,14 +120,19 @@ class Resumable(ABC):
                 for the case that it has no worker processes.
             from_beginning: Whether ``num_samples`` counts from the beginning of the epoch, or from where the last
                 resume began.
+            epoch: The epoch from whose beginning ``num_samples`` counts. None: the one that was begun last.
 
         Returns:
             A few JSON values. They mean the same for any number of nodes, ranks, workers and any batch size.
 
         Raises:
-            ValueError: ``num_samples`` is None, and worker processes did the reading.
+            ValueError: ``num_samples`` is None, and worker processes did the reading, or an epoch was named.
         """
         world, worker = self._world(), self._worker()
+        if epoch is not None:
+            if num_samples is None or not from_beginning:
+                raise ValueError("epoch= says from whose beginning num_samples= counts; pass that too")
+            return self._write_state(world, Position(epoch=epoch, sample=num_samples))
         cursor = self._cursor
         if num_samples is None and worker is not None and cursor is not None and cursor.position is not None:
             began = cursor.position
@@ -141,11 +148,17 @@ class Resumable(ABC):
             if cursor is None or cursor.position is None or cursor.position.epoch != epoch:
                 raise ValueError("worker processes read this epoch; pass num_samples=, which all ranks have trained on")
             sample += cursor.samples * (world.num_ranks // (self.replication or 1))
-        position = Position(epoch=epoch, sample=sample)
+        return self._write_state(world, Position(epoch=epoch, sample=sample))
+
+    def _write_state(self, world: World, position: Position) -> dict[str, Any]:
         if not self._current_plan().rank_samples(world, position):
-            position = Position(epoch=epoch + 1, sample=0)
+            position = Position(epoch=position.epoch + 1, sample=0)
         state = write_state(position, self._settings(), skipped=self._epochs.skipped)
         return {"initial_physical_nodes": world.num_nodes, **state}
+
+    def _samples_left(self, position: Position) -> int:
+        """Count the samples that this rank reads from a position on."""
+        return self._current_plan().rank_samples(self._world(), position)
 
     def load_state_dict(self, obj: Mapping[str, Any], strict: bool = True) -> None:
         """Go on where a checkpoint was made: the next iteration begins with the sample that would have come next.

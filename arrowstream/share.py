@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from arrowstream.plan.epoch_plan import EpochPlan
 from arrowstream.plan.state import Position
 from arrowstream.plan.uses import Forecast
 from arrowstream.prefetch import Prefetcher
+from arrowstream.read_ahead import read_ahead
 from arrowstream.reader import Reader
 from arrowstream.world import World
 
@@ -71,19 +73,33 @@ class Share:
         finally:
             prefetcher.cancel()
 
-    def batches(self, batch_reader: BatchReader, batch_size: int) -> Iterator[Any]:
-        """Read batch by batch; the last one may be short."""
-        padding_at = self.plan.padding_at(self.world, self.position)
+    def batches(self, batch_reader: BatchReader, batch_size: int, num_ahead: int = 0) -> Iterator[Any]:
+        """Read batch by batch; the last one may be short.
+
+        Args:
+            batch_reader: Reads them.
+            batch_size: Samples of each.
+            num_ahead: Batches that a thread may read ahead. They count when they are given out.
+        """
+        self._foresee()
         try:
-            for ids, shards, rows in in_batches(self._look_ahead(), batch_size):
-                batch = batch_reader.read(ids, shards, rows, self._prefetcher)
-                if self.marks_padding:
-                    first = self.position.skipped + self.cursor.samples
-                    batch = batch_reader.marked(batch, np.arange(first, first + len(ids)) == padding_at)
-                self.cursor.advance(len(ids))
+            for batch, num_samples in read_ahead(self._read_batches(batch_reader, batch_size), num_ahead):
+                self.cursor.advance(num_samples)
                 yield batch
         finally:
             self._prefetcher.cancel()
+
+    def _read_batches(self, batch_reader: BatchReader, batch_size: int) -> Iterator[tuple[Any, int]]:
+        padding_at = self.plan.padding_at(self.world, self.position)
+        first = self.position.skipped
+        for ids, shards, rows in in_batches(self._look_ahead(), batch_size):
+            began = perf_counter()
+            batch = batch_reader.read(ids, shards, rows, self._prefetcher)
+            if self.marks_padding:
+                batch = batch_reader.marked(batch, np.arange(first, first + len(ids)) == padding_at)
+            first += len(ids)
+            self.cursor.read_s += perf_counter() - began
+            yield batch, len(ids)
 
     def _foresee(self) -> None:
         """Tell the cache which shards will be needed when."""
