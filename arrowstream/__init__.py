@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from arrowstream.frames import write_dataframe
     from arrowstream.indexing import index_files
+    from arrowstream.loader import StreamingDataLoader
     from arrowstream.merging import merge_index
     from arrowstream.scan import scan, to_arrow_dataset
     from arrowstream.stream import Stream
@@ -33,6 +34,7 @@ __all__ = [
     "MosaicWriter",
     "ParquetWriter",
     "Stream",
+    "StreamingDataLoader",
     "StreamingDataset",
     "TSVWriter",
     "XSVWriter",
@@ -52,6 +54,7 @@ _HOMES = {
     "MosaicWriter": "arrowstream.writer",
     "ParquetWriter": "arrowstream.writer",
     "Stream": "arrowstream.stream",
+    "StreamingDataLoader": "arrowstream.loader",
     "TSVWriter": "arrowstream.writer",
     "XSVWriter": "arrowstream.writer",
     "index_files": "arrowstream.indexing",

@@ -144,6 +144,19 @@ def make_batch_reader(
     return ColumnBatchReader(gatherer, forms[as_], images=images, ragged=ragged, num_threads=num_threads)
 
 
+def check_batch_size(batch_size: int | None) -> int:
+    """Give the samples of a batch.
+
+    Raises:
+        ValueError: There is no such number, or it is below 1.
+    """
+    if batch_size is None:
+        raise ValueError("Please pass `batch_size`, here or to the dataset.")
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; expected at least 1")
+    return batch_size
+
+
 def in_batches(places: Iterable[Place], batch_size: int) -> Iterator[Place]:
     """Cut a sequence of samples, given in pieces of any size, into batches; the last one may be short."""
     left: Place | None = None

@@ -12,10 +12,14 @@ class Cursor:
 
     Args:
         position: Where it begins; None: where the next epoch does, which is not taken before the first sample.
+
+    Attributes:
+        read_s: Seconds spent reading batches; samples that are given out one by one are not timed.
     """
 
     def __init__(self, position: Position | None) -> None:
         self.position = position
+        self.read_s = 0.0
         self._given = 0
         self._left: Iterator[int] = iter(())
 

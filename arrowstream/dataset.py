@@ -1,6 +1,5 @@
 """The dataset: global sample ids, whatever shards they lie in and wherever those are."""
 
-from collections import deque
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -11,24 +10,19 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from arrowstream.batch_forms import BatchForm, NumpyForm
-from arrowstream.batches import BatchReader, Images, RaggedForm, in_batches, make_batch_reader
+from arrowstream.batches import BatchReader, Images, RaggedForm, check_batch_size, make_batch_reader
 from arrowstream.cache import Cost
 from arrowstream.cursor import Cursor
 from arrowstream.decode import Sample
-from arrowstream.epochs import EpochCounter
 from arrowstream.locate import resolve_ids
-from arrowstream.padding import mark_padding
 from arrowstream.plan.arguments import check_arguments, choose_plan
 from arrowstream.plan.epoch_plan import EpochPlan
-from arrowstream.plan.laid_out import LaidOutPlan
 from arrowstream.plan.partition import Tail
 from arrowstream.plan.schedule import Schedule
-from arrowstream.plan.state import Position, read_skipped, read_state, write_state
-from arrowstream.plan.uses import Forecast
-from arrowstream.plan.view import PlanView, skipping
 from arrowstream.plan.window import ShuffleUnit
-from arrowstream.prefetch import Prefetcher
 from arrowstream.reader import RANDOM_ACCESS, Reader
+from arrowstream.resumable import Resumable
+from arrowstream.share import Share
 from arrowstream.stream import DEFAULTS, Stream
 from arrowstream.units import parse_bytes, parse_count
 from arrowstream.world import World
@@ -36,7 +30,7 @@ from arrowstream.world import World
 IntArray = npt.NDArray[np.int64]
 
 
-class StreamingDataset:
+class StreamingDataset(Resumable):
     """Samples of one or several streams, by id, by slice, or one after the other.
 
     It takes the arguments of mosaicml-streaming's class of the same name and means the same by them. Nothing is read
@@ -140,6 +134,7 @@ class StreamingDataset:
             raise ValueError("You must provide either `streams` or `remote`/`local`, but not both.")
         if random_access not in RANDOM_ACCESS:
             raise ValueError(f"random_access is {random_access!r}, expected one of {', '.join(RANDOM_ACCESS)}")
+        super().__init__(batch_size=batch_size, replication=replication, rank=rank, world_size=world_size)
         self.streams = list(streams or [Stream(remote=remote, local=local, storage_options=storage_options)])
         settings = (split, download_retry, download_timeout, validate_hash, keep_zip)
         for stream in self.streams:
@@ -148,7 +143,6 @@ class StreamingDataset:
         if self.cache_limit == 0:
             raise ValueError("cache_limit is 0; a shard has to lie somewhere: give more, or None for no limit")
         self.random_access = random_access
-        self.batch_size = batch_size
         self.predownload = predownload if predownload is not None else (8 * batch_size if batch_size else 64)
         self.shuffle = shuffle
         self.shuffle_seed = shuffle_seed
@@ -160,7 +154,6 @@ class StreamingDataset:
         self.partition_algo = partition_algo
         self.shuffle_algo = shuffle_algo
         self.batching_method = batching_method
-        self.replication = replication
         self.mixing = "even" if mixing is None and mixing_schedule is not None else mixing
         self.mixing_schedule = (
             Schedule.parse(mixing_schedule, len(self.streams)) if mixing_schedule is not None else None
@@ -168,17 +161,10 @@ class StreamingDataset:
         self.tail = tail
         self.shuffle_unit = shuffle_unit
         self.shuffle_budget = parse_bytes(shuffle_budget) if shuffle_budget is not None else None
-        self.rank = rank
-        self.world_size = world_size
         check_arguments(self, [stream.weight for stream in self.streams])
         self.allow_unsafe_types = allow_unsafe_types
-        self._counter = EpochCounter()
         self._reader: Reader | None = None
         self._idle_batch_readers: dict[Hashable, BatchReader] = {}
-        self._plan: EpochPlan | None = None
-        self._adopted: dict[str, Any] = {}  # the state that was loaded: it decides what a plan leaves open
-        self._cursor: Cursor | None = None
-        self._resumed: Position | None = None  # of this process alone: a worker whose state was loaded
 
     # What it holds ---------------------------------------------------------------------------------------------------
 
@@ -221,15 +207,6 @@ class StreamingDataset:
     def cost(self) -> Cost:
         """Tell how many requests this process has made of the remotes, and how many bytes they came to."""
         return (self._reader or self._load()).cost
-
-    @property
-    def next_epoch(self) -> int:
-        """The epoch that the next iteration will be, from 0; known to the copies in worker processes as well."""
-        return self._epochs.upcoming[0]
-
-    @next_epoch.setter
-    def next_epoch(self, epoch: int) -> None:
-        self._epochs.upcoming = (epoch, 0)
 
     def __len__(self) -> int:
         """Give the number of samples that an epoch has on this rank."""
@@ -313,73 +290,26 @@ class StreamingDataset:
         world, cursor = self._begin_iteration()
         return self._iterate(world, cursor)
 
-    def _begin_iteration(self) -> tuple[World, Cursor]:
-        world, token = self._world(), self._iteration_token()
-        if self.batch_size is None and world.workers_per_rank > 1:
-            raise ValueError("Please pass `batch_size`: the workers of a loader need it to share out the epoch.")
-        # Workers begin together and are told their epoch now; alone, an epoch begins with its first sample.
-        position = None
-        if token is not None:
-            epoch, sample = self._epochs.claim(token, world.workers_per_rank)
-            position = Position(epoch=epoch, sample=sample)
-        if self._resumed is not None:
-            position, self._resumed = self._resumed, None
-            self._epochs.upcoming = (position.epoch + 1, 0)
-        self._cursor = Cursor(position)
-        return world, self._cursor
-
     def _iterate(self, world: World, cursor: Cursor) -> Iterator[Any]:
-        reader = self._reader or self._load()
-        if not reader.num_samples:
-            return
-        position = cursor.begin(self._epochs)
-        samples = self._read(reader, world, position, cursor)
-        if self.tail == "pad":
-            padding_at = self._current_plan().padding_at(world, position)
-            samples = mark_padding(samples, padding_at, position.skipped)
-        yield from samples
-
-    def _read(self, reader: Reader, world: World, position: Position, cursor: Cursor) -> Iterator[Any]:
         mine = StreamingDataset
         overridden = type(self).__getitem__ is not mine.__getitem__ or type(self).get_item is not mine.get_item
-        plan, prefetcher = self._current_plan(), Prefetcher()
-        sharers = world.num_ranks * world.workers_per_rank // (self.replication or 1)
-        forecast = Forecast(
-            lambda epoch: plan.uses(world, epoch),
-            position.epoch,
-            # All processes of the job are taken to be about as far as this one.
-            lambda: position.sample + (position.skipped + cursor.samples) * sharers,
-        )
-        reader.follow(forecast, position.epoch)
-        try:
-            for ids, shards, rows in self._look_ahead(reader, world, position, prefetcher):
-                places = cursor.follow(shards.tolist())
-                if overridden:
-                    for shard, sample_id in zip(places, ids, strict=True):
-                        reader.make_ready(shard, prefetcher)
-                        yield self[sample_id]
-                else:
-                    yield from reader.read_each(places, rows.tolist(), prefetcher)
-        finally:
-            prefetcher.cancel()
+        if (share := self._take_share(world, cursor)) is not None:
+            yield from share.samples(self.__getitem__ if overridden else None)
 
-    def _look_ahead(
-        self, reader: Reader, world: World, position: Position, prefetcher: Prefetcher
-    ) -> Iterator[tuple[IntArray, IntArray, IntArray]]:
-        """Give ids, shards and rows in chunks; the shards of later chunks are being fetched by then."""
-        queue: deque[tuple[IntArray, IntArray, IntArray]] = deque()
-        queued = 0
-        skipped = position.skipped
-        for chunk in self._current_plan().sample_ids(world, position):
-            ids, skipped = chunk[skipped:], max(skipped - len(chunk), 0)
-            shards, rows = reader.locate(ids)
-            reader.request(dict.fromkeys(shards.tolist()), prefetcher)
-            queue.append((ids, shards, rows))
-            queued += len(ids)
-            while queue and queued - len(queue[0][0]) >= self.predownload:
-                queued -= len(queue[0][0])
-                yield queue.popleft()
-        yield from queue
+    def _take_share(self, world: World, cursor: Cursor) -> Share | None:
+        """Begin to read this process's share; None where there is nothing at all."""
+        reader = self._reader or self._load()
+        if not reader.num_samples:
+            return None
+        return Share(
+            reader=reader,
+            position=cursor.begin(self._epochs),
+            plan=self._current_plan(),
+            world=world,
+            cursor=cursor,
+            predownload=self.predownload,
+            marks_padding=self.tail == "pad",
+        )
 
     def batches(
         self,
@@ -417,10 +347,23 @@ class StreamingDataset:
             EncodingError: While iterating: values have no such form; the message names the column and the ways out.
         """
         batch_size = batch_size if batch_size is not None else self.batch_size
-        if batch_size is None:
-            raise ValueError("Please pass `batch_size`, here or to the dataset.")
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; expected at least 1")
+        return self._open_batches(
+            batch_size, columns=columns, as_=as_, images=images, ragged=ragged, num_threads=num_threads
+        )
+
+    def _open_batches(
+        self,
+        batch_size: int | None,
+        *,
+        columns: Sequence[str] | None = None,
+        as_: str = "torch",
+        images: Images = "pil",
+        ragged: RaggedForm | None = None,
+        num_threads: int | None = None,
+        num_ahead: int = 0,
+    ) -> Iterator[Any]:
+        """Do what ``batches`` does; a thread may read ``num_ahead`` of them ahead."""
+        batch_size = check_batch_size(batch_size)
         num_threads = 1 if num_threads is None and self._worker() else num_threads
         key = (tuple(columns) if columns is not None else None, as_, images, ragged, num_threads)
         # What an epoch found out serves the next one; epochs at the same time have one each.
@@ -433,172 +376,34 @@ class StreamingDataset:
             ragged=ragged,
             num_threads=num_threads,
         )
-        world, cursor = self._begin_iteration()
-        return self._iterate_batches(batch_reader, key, batch_size, world, cursor)
+        return self._iterate_batches(batch_reader, key, batch_size, num_ahead, self._begin_iteration())
 
     def _iterate_batches(
-        self, batch_reader: BatchReader, key: Hashable, batch_size: int, world: World, cursor: Cursor
+        self, batch_reader: BatchReader, key: Hashable, batch_size: int, num_ahead: int, begun: tuple[World, Cursor]
     ) -> Iterator[Any]:
-        reader = self._reader or self._load()
-        if not reader.num_samples:
-            return
-        position = cursor.begin(self._epochs)
-        padding_at = self._current_plan().padding_at(world, position)
-        prefetcher = Prefetcher()
-        try:
-            places = self._look_ahead(reader, world, position, prefetcher)
-            for ids, shards, rows in in_batches(places, batch_size):
-                batch = batch_reader.read(ids, shards, rows, prefetcher)
-                if self.tail == "pad":
-                    first = position.skipped + cursor.samples
-                    batch = batch_reader.marked(batch, np.arange(first, first + len(ids)) == padding_at)
-                cursor.advance(len(ids))
-                yield batch
-        finally:
-            prefetcher.cancel()
-            self._idle_batch_readers = {key: batch_reader}  # one alone: it holds maps of shards
+        if (share := self._take_share(*begun)) is not None:
+            try:
+                yield from share.batches(batch_reader, batch_size, num_ahead)
+            finally:
+                self._idle_batch_readers = {key: batch_reader}  # one alone: it holds maps of shards
 
     def _batch_forms(self) -> dict[str, BatchForm]:
         """Give what columns can be made into; the class for torch knows tensors too."""
         return {"numpy": NumpyForm()}
 
-    def _make_plan(self) -> EpochPlan:
-        if self._plan is None:
-            reader = self._reader or self._load()
-            weights = [stream.weight for stream in self.streams]
-            plan = choose_plan(self, weights, reader.samples_per_stream_shard, reader.shards)
-            self._plan = plan.adopt(self._adopted) if self._adopted else plan
-        return self._plan
-
-    def _current_plan(self) -> EpochPlan:
-        return self._make_plan().skipping(self._epochs.skipped)
-
-    def plan(self, epoch: int | None = None, *, world: World | None = None) -> PlanView:
-        """Give the order of an epoch, to be asked which samples it has where.
-
-        Args:
-            epoch: From 0; None: the one that comes next.
-            world: The job that reads it; None: the one that this process belongs to.
-
-        Raises:
-            ValueError: The epoch is negative, or the order does not go with the job.
-        """
-        epoch = self.next_epoch if epoch is None else epoch
-        return PlanView(self._current_plan(), world or self._world(), epoch, self.batch_size)
-
-    def skip_steps(self, start: int, stop: int, *, epoch: int | None = None) -> None:
-        """Leave out steps of an epoch that has not begun, or goes on after a resume: their samples are not read.
-
-        What comes behind them closes up: step ``start`` then is what step ``stop`` was. Checkpoints say what is left
-        out, so call this after ``load_state_dict``.
-
-        Args:
-            start: The first step to leave out, as ``plan(epoch)`` counts them now, over the whole epoch.
-            stop: The step behind the last one.
-            epoch: From 0; None: the one that comes next.
-
-        Raises:
-            ValueError: The steps lie in the past or behind the end, or there is no batch size.
-        """
-        self._epochs.skipped = skipping(self._epochs.skipped, self.plan(epoch), start, stop, self._epochs.upcoming)
-
-    # Checkpoints -----------------------------------------------------------------------------------------------------
-
-    def state_dict(self, num_samples: int | None = None, from_beginning: bool = True) -> dict[str, Any]:
-        """Say where the epoch stands, for a checkpoint.
-
-        Args:
-            num_samples: Samples that all ranks together have trained on. None: what this process has iterated over,
-                for the case that it has no worker processes.
-            from_beginning: Whether ``num_samples`` counts from the beginning of the epoch, or from where the last
-                resume began.
-
-        Returns:
-            A few JSON values. They mean the same for any number of nodes, ranks, workers and any batch size.
-
-        Raises:
-            ValueError: ``num_samples`` is None, and worker processes did the reading.
-        """
-        world, worker = self._world(), self._worker()
-        cursor = self._cursor
-        if num_samples is None and worker is not None and cursor is not None and cursor.position is not None:
-            began = cursor.position
-            position = Position(epoch=began.epoch, sample=began.sample, skipped=began.skipped + cursor.samples)
-            return write_state(position, self._settings(), worker, self._epochs.skipped)
-        begun = self._epochs.begun
-        epoch, sample = begun or self._epochs.upcoming
-        if num_samples is not None:
-            sample = num_samples if from_beginning else sample + num_samples
-        elif cursor is not None and cursor.position is None:
-            epoch, sample = self._epochs.upcoming  # an iterator that nobody has asked for a sample yet
-        elif begun is not None:
-            if cursor is None or cursor.position is None or cursor.position.epoch != epoch:
-                raise ValueError("worker processes read this epoch; pass num_samples=, which all ranks have trained on")
-            sample += cursor.samples * (world.num_ranks // (self.replication or 1))
-        position = Position(epoch=epoch, sample=sample)
-        if not self._current_plan().rank_samples(world, position):
-            position = Position(epoch=epoch + 1, sample=0)
-        state = write_state(position, self._settings(), skipped=self._epochs.skipped)
-        return {"initial_physical_nodes": world.num_nodes, **state}
-
-    def load_state_dict(self, obj: Mapping[str, Any], strict: bool = True) -> None:
-        """Go on where a checkpoint was made: the next iteration begins with the sample that would have come next.
-
-        Args:
-            obj: What ``state_dict`` gave.
-            strict: Whether a state that belongs to another order of samples is refused. False: go on at the same
-                position of this dataset's order.
-
-        Raises:
-            StateMismatchError: The data, the seed or another setting that the order depends on differs.
-        """
-        if strict or isinstance(self._make_plan(), LaidOutPlan):
-            self._plan = self._make_plan().adopt(obj)
-            self._adopted = dict(obj)
-        position = read_state(obj, self._settings(), strict=strict, worker=self._worker())
-        self._epochs.skipped = read_skipped(obj, self._settings())
-        if "worker" in obj:
-            self._resumed = position
-        elif not self._current_plan().rank_samples(self._world(), position):
-            self._epochs.upcoming = (position.epoch + 1, 0)
-        else:
-            self._epochs.upcoming = (position.epoch, position.sample)
-
-    def _settings(self) -> dict[str, Any]:
-        """Say what the order of the samples depends on."""
-        plan = self._make_plan()
-        return {"data": (self._reader or self._load()).fingerprint, **plan.settings(self._world())}
-
     # Processes -------------------------------------------------------------------------------------------------------
-
-    def _world(self) -> World:
-        """Tell where this process stands."""
-        job, worker = self._job(), self._worker()
-        if self.rank is not None and self.world_size is not None:
-            job = job.regrouped(self.rank, self.world_size)
-        return job if worker is None else job.with_worker(*worker)
-
-    def _job(self) -> World:
-        """Tell which rank of how many this is; the class for torch knows of process groups too."""
-        return World.from_environment()
-
-    @property
-    def _epochs(self) -> EpochCounter:
-        if self._worker() is None:
-            self._counter.part()
-        return self._counter
-
-    def _worker(self) -> tuple[int, int] | None:
-        """Give the number of this worker process of a loader and how many there are; None elsewhere."""
-        return None
-
-    def _iteration_token(self) -> tuple[int, int] | None:
-        """Give what the workers of one iteration have in common; None outside of them."""
-        return None
 
     def __getstate__(self) -> dict[str, Any]:
         self._epochs  # noqa: B018  # a rank that was handed the dataset parts with whoever did, before its workers begin
         return {**self.__dict__, "_reader": None, "_idle_batch_readers": {}, "_plan": None, "_cursor": None}
+
+    def _choose_plan(self) -> EpochPlan:
+        reader = self._reader or self._load()
+        weights = [stream.weight for stream in self.streams]
+        return choose_plan(self, weights, reader.samples_per_stream_shard, reader.shards)
+
+    def _fingerprint(self) -> str:
+        return (self._reader or self._load()).fingerprint
 
     def _load(self) -> Reader:
         self._reader = Reader(

@@ -8,6 +8,7 @@ Every error derives from :class:`ArrowStreamError` and from the builtin that a c
     ├── UnknownEncodingError    (TypeError)          a column names an encoding that does not exist
     ├── EncodingError           (TypeError)          a value does not fit the encoding of its column
     ├── MissingColumnError      (KeyError)           a sample or batch lacks a column
+    ├── BatchSizeError          (TypeError)          a batch does not tell how many samples it has
     ├── StateMismatchError      (ValueError)         a checkpoint belongs to another order of samples
     ├── UnsafeTypeError         (ValueError)         a column would run code on reading (pickle)
     ├── MissingDependencyError  (ImportError)        an extra has to be installed
@@ -51,6 +52,10 @@ class MissingColumnError(ArrowStreamError, KeyError):
 
     # KeyError would show the repr of its message.
     __str__ = Exception.__str__
+
+
+class BatchSizeError(ArrowStreamError, TypeError):
+    """A batch does not tell how many samples it has."""
 
 
 class StateMismatchError(ArrowStreamError, ValueError):

@@ -4,6 +4,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,9 @@ class Reader:
         random_access: ``shard``, ``record_batch`` or ``auto``: what is fetched for a sample that is asked for by its
             id.
 
+    Attributes:
+        opening_s: Seconds spent opening shards, waiting for their arrival included.
+
     Raises:
         IndexFormatError: An index is damaged.
         StorageError: An index could not be read.
@@ -71,6 +75,7 @@ class Reader:
         self._partial: dict[int, PartialShard] = {}
         self._memory = BatchMemory()
         self._schema: pa.Schema | None = None
+        self.opening_s = 0.0
         self._room = Room(cache_limit, timeout_s=max(stream.lock_timeout_s for stream in streams))
         self._room.let_go = self._drop_deleted
         for stream, first_shard in zip(streams, self._first_shards, strict=True):
@@ -221,7 +226,9 @@ class Reader:
     def _open(self, number: int, prefetcher: Prefetcher | None = None) -> OpenShard:
         opened = self._opened.get(number)
         if opened is None:
+            began = perf_counter()
             opened = self._open_file(number, prefetcher.wait(number) if prefetcher is not None else None)
+            self.opening_s += perf_counter() - began
             if len(self._opened) >= MAX_OPEN_SHARDS:
                 self._opened.pop(next(iter(self._opened)), None)
             self._opened[number] = opened

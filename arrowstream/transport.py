@@ -47,7 +47,7 @@ def pack(batch: Any) -> Packed:
 
     Args:
         batch: Dictionaries, lists, tuples and named tuples of tensors and of anything that pickles, at any depth. Only
-            plain tensors of the CPU are packed; others stay where they are.
+            plain, contiguous tensors of the CPU are packed; others stay where they are.
     """
     tensors: list[tuple[Place, torch.Tensor]] = []
     end = 0
@@ -81,6 +81,7 @@ def _is_plain(tensor: torch.Tensor) -> bool:
         type(tensor) is torch.Tensor
         and tensor.device.type == "cpu"
         and tensor.layout == torch.strided
+        and tensor.is_contiguous()  # else its strides mean something to somebody: channels_last
         and not (tensor.requires_grad or tensor.is_quantized or tensor.is_conj() or tensor.is_neg())
     )
 

@@ -1,0 +1,185 @@
+"""What a loader gets from the process that reads for it: batches, and what there is to know about each."""
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.data import IterableDataset, default_collate, get_worker_info
+
+from arrowstream.errors import BatchSizeError
+from arrowstream.torch import StreamingDataset
+from arrowstream.transport import pack
+
+Transform = Callable[[Any], Any]
+
+
+class Delivery(NamedTuple):
+    """A batch on its way into the training loop; a named tuple, because torch pins what is in one.
+
+    Attributes:
+        batch: As the loop gets it, or ``Packed``.
+        num_samples: Of the dataset that went into it.
+        began: Epoch, and the sample of it that the iteration began with; None if the dataset did not say.
+        num_bytes: Of its tensors.
+        fetch_s: Seconds that were spent waiting for shards, mapping them included.
+        read_s: Seconds that were spent reading and decoding, without those.
+        collate_s: Seconds that were spent in transforms, in the collate function and in shared memory.
+    """
+
+    batch: Any
+    num_samples: int
+    began: tuple[int, int] | None
+    num_bytes: int
+    fetch_s: float
+    read_s: float
+    collate_s: float
+
+
+class Deliveries(IterableDataset[Delivery]):
+    """Reads one process's share of an epoch, whole batches where it can.
+
+    Args:
+        dataset: What is read.
+        batch_size: Samples of a batch; None: what the dataset gives one by one.
+        drop_last: Whether a last batch that is not full is left out.
+        collate_fn: Joins samples; of a single one where there is no batch size.
+        transform: Changes each sample; None: nothing does.
+        batch_transform: Changes each batch; None: nothing does.
+        num_ahead: Batches that a thread of the training process may read ahead.
+    """
+
+    def __init__(
+        self,
+        dataset: StreamingDataset,
+        *,
+        batch_size: int | None,
+        drop_last: bool,
+        collate_fn: Callable[[Any], Any],
+        transform: Transform | None,
+        batch_transform: Transform | None,
+        num_ahead: int,
+    ) -> None:
+        self.dataset = dataset
+        self._batch_size = batch_size
+        self._drop_last = drop_last
+        self._collate_fn = collate_fn
+        self._transform = transform
+        self._batch_transform = batch_transform
+        self._num_ahead = num_ahead
+
+    @property
+    def reads_whole_batches(self) -> bool:
+        """Whether nothing has to be done sample by sample."""
+        mine, theirs = StreamingDataset, type(self.dataset)
+        return (
+            self._batch_size is not None
+            and self._transform is None
+            and self._collate_fn is default_collate
+            and all(getattr(theirs, name) is getattr(mine, name) for name in ("__getitem__", "get_item", "__iter__"))
+        )
+
+    def __iter__(self) -> Iterator[Delivery]:
+        """Give batches; an exception of a transform, ``StopIteration`` too, never looks like the epoch's end."""
+        packs = self.reads_whole_batches and get_worker_info() is not None
+        fetched_s = self._fetched_s()
+        for batch, num_samples, took_s, joined_s in self._whole() if self.reads_whole_batches else self._collated():
+            began = perf_counter()
+            changed = self._batch_transform(batch) if self._batch_transform is not None else batch
+            num_bytes = bytes_of(changed)
+            sent = pack(changed) if packs else changed
+            collate_s = joined_s + perf_counter() - began
+            fetch_s = self._fetched_s() - fetched_s
+            fetched_s += fetch_s
+            yield Delivery(sent, num_samples, self._began(), num_bytes, fetch_s, max(took_s - fetch_s, 0.0), collate_s)
+
+    def _whole(self) -> Iterator[tuple[Any, int, float, float]]:
+        """Give batches, their samples, and the seconds that reading and collating them took."""
+        batch_size = self._batch_size or 1
+        num_ahead = 0 if get_worker_info() is not None else self._num_ahead
+        given, read_s = 0, 0.0
+        for batch in self.dataset._open_batches(batch_size, num_ahead=num_ahead):
+            cursor = self.dataset._cursor
+            if cursor is None:
+                raise RuntimeError("the dataset was pickled or replaced while a loader was reading it")
+            num_samples, took_s = cursor.samples - given, cursor.read_s - read_s
+            given, read_s = cursor.samples, cursor.read_s
+            if num_samples == batch_size or not self._drop_last:
+                yield batch, num_samples, took_s, 0.0
+
+    def _collated(self) -> Iterator[tuple[Any, int, float, float]]:
+        """Do what torch does, sample by sample."""
+        samples = iter(self.dataset)
+        change, batch_size = self._transform, self._batch_size
+        gives_batches = batch_size is None and type(self.dataset).__iter__ is not StreamingDataset.__iter__
+        while True:
+            began = perf_counter()
+            together = list(islice(samples, batch_size or 1))
+            read = perf_counter()
+            if not together or (self._drop_last and len(together) < (batch_size or 1)):
+                return
+            num_samples = num_samples_of(together[0]) if gives_batches else len(together)
+            changed = [change(sample) for sample in together] if change is not None else together
+            batch = self._collate_fn(changed if batch_size is not None else changed[0])
+            yield batch, num_samples, read - began, perf_counter() - read
+
+    def _began(self) -> tuple[int, int] | None:
+        cursor = self.dataset._cursor
+        if cursor is None or cursor.position is None:
+            return None
+        return cursor.position.epoch, cursor.position.sample
+
+    def _fetched_s(self) -> float:
+        reader = self.dataset._reader
+        return reader.opening_s if reader is not None else 0.0
+
+
+class SeesDataset:
+    """Lets ``get_worker_info().dataset`` be the user's dataset, and then calls the user's ``worker_init_fn``."""
+
+    def __init__(self, init: Callable[[int], None] | None) -> None:
+        self._init = init
+
+    def __call__(self, worker_id: int) -> None:
+        """Run once in each worker."""
+        worker = get_worker_info()
+        if worker is not None and isinstance(worker.dataset, Deliveries):
+            object.__setattr__(worker, "dataset", worker.dataset.dataset)  # it refuses plain assignment
+        if self._init is not None:
+            self._init(worker_id)
+
+
+def bytes_of(batch: Any) -> int:
+    """Count the bytes of the tensors in a batch."""
+    if isinstance(batch, torch.Tensor):
+        return batch.numel() * batch.element_size()
+    if isinstance(batch, Mapping):
+        return sum(map(bytes_of, batch.values()))
+    if isinstance(batch, tuple) or (isinstance(batch, list) and batch and not isinstance(batch[0], str | bytes)):
+        return sum(map(bytes_of, batch))
+    return 0
+
+
+def num_samples_of(batch: Any) -> int:
+    """Count the samples of a batch that a dataset made by itself.
+
+    Args:
+        batch: A tensor or an array; or a mapping, a list, a tuple or an object with the like inside, of which the first
+            value tells.
+
+    Raises:
+        BatchSizeError: It does not tell.
+    """
+    shape = getattr(batch, "shape", None)
+    if shape is not None and len(shape):
+        return int(shape[0])
+    if isinstance(batch, Mapping) and batch:
+        return num_samples_of(next(iter(batch.values())))
+    if isinstance(batch, list | tuple) and batch:
+        nested = isinstance(batch[0], Mapping | list | tuple) or len(getattr(batch[0], "shape", ()))
+        return num_samples_of(batch[0]) if nested else len(batch)
+    raise BatchSizeError(
+        f"the dataset's own __iter__ gave a {type(batch).__name__}, which does not tell how many samples it has: "
+        f"give a tensor, or a dictionary, list or tuple of tensors; or give the loader a batch_size="
+    )

@@ -1,0 +1,267 @@
+"""The loader: torch's DataLoader, which delivers whole batches and knows to the sample how far it has come."""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import Any
+
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from arrowstream.deliveries import Deliveries, Delivery, SeesDataset
+from arrowstream.loader_stats import LoaderStats
+from arrowstream.plan.state import Position
+from arrowstream.torch import StreamingDataset
+from arrowstream.transport import Packed, unpack
+
+#: Batches that a thread reads ahead where there are no worker processes.
+NUM_AHEAD = 2
+_PASSED_ON = (
+    "num_workers",
+    "pin_memory",
+    "timeout",
+    "multiprocessing_context",
+    "generator",
+    "prefetch_factor",
+    "persistent_workers",
+    "pin_memory_device",
+    "in_order",
+)
+
+
+@dataclass(slots=True)
+class _Iteration:
+    """One pass of a loader over an epoch.
+
+    Attributes:
+        began: The epoch, and the sample that it began with; None before the first batch.
+        num_samples: Samples of this rank that were delivered.
+        is_over: Whether the loop was told that there are no more.
+    """
+
+    began: tuple[int, int] | None = None
+    num_samples: int = 0
+    is_over: bool = False
+
+
+class StreamingDataLoader(DataLoader[Any]):
+    """A DataLoader whose state is right to the sample, and that reads whole batches where nothing is done by sample.
+
+    Where the dataset's ``__getitem__``, ``get_item`` and ``__iter__`` are its own, and there is neither a ``transform``
+    nor a ``collate_fn``, batches are gathered from the mapped shards at once; they equal ``default_collate``'s to the
+    bit. Otherwise samples are read and collated one by one, as torch does. Other datasets are loaded as torch does.
+
+    An iteration begins with its first batch: an iterator that is not asked for one takes no epoch.
+
+    Args:
+        dataset: A ``StreamingDataset``, or any other dataset.
+        *args: Those of torch's ``DataLoader``.
+        transform: Called with each sample, gives what goes into the batch.
+        batch_transform: Called with each batch, gives what the loop gets; in the worker process if there is one.
+        progress_bar: Whether a bar on standard error says how far the epoch is, how fast, and how long the loop waits.
+        **kwargs: Those of torch's ``DataLoader``. Without ``batch_size`` it is the dataset's. ``prefetch_factor`` may
+            be given without workers too: batches that a thread reads ahead where a batch takes over a millisecond (2
+            unless given, 0 for none).
+
+    Raises:
+        ValueError: Arguments contradict each other.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        *args: Any,
+        transform: Callable[[Any], Any] | None = None,
+        batch_transform: Callable[[Any], Any] | None = None,
+        progress_bar: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        streams = isinstance(dataset, StreamingDataset)
+        if not streams and (transform or batch_transform):
+            raise ValueError(f"transform and batch_transform need a StreamingDataset, not a {type(dataset).__name__}")
+        given = inspect.signature(DataLoader.__init__).bind_partial(None, dataset, *args, **kwargs).arguments
+        if streams and "batch_size" not in given:
+            kwargs["batch_size"] = dataset.batch_size or 1
+        self._num_ahead = NUM_AHEAD
+        if not given.get("num_workers") and kwargs.get("prefetch_factor") is not None:
+            self._num_ahead = kwargs.pop("prefetch_factor")
+            if self._num_ahead < 0:
+                raise ValueError(f"prefetch_factor is {self._num_ahead}; expected at least 0")
+        self.transform = transform
+        self.batch_transform = batch_transform
+        self.progress_bar = progress_bar
+        self._current: _Iteration | None = None
+        self._stats = LoaderStats()
+        self._source: DataLoader[Delivery] | None = None  # lives on with its workers if they do
+        super().__init__(dataset, *args, **kwargs)
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """Go through the dataset's next epoch.
+
+        Raises:
+            ArrowStreamError: What went wrong in reading, as it was raised in the worker.
+            RuntimeError: A worker process died.
+        """
+        return self._deliver(self.dataset) if isinstance(self.dataset, StreamingDataset) else super().__iter__()
+
+    def stats(self) -> LoaderStats:
+        """Say what was delivered so far, and where the time went; ``str()`` of it is a line to be shown."""
+        return self._stats
+
+    # State -----------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """Say what the loop has got, for a checkpoint; every rank says the same.
+
+        Returns:
+            The state of the dataset; None if that is no ``StreamingDataset``.
+
+        Raises:
+            ValueError: Batches are not delivered in the order of the epoch, so that no number says which they were.
+        """
+        dataset, current = self.dataset, self._current
+        if not isinstance(dataset, StreamingDataset):
+            return None
+        if current is None:
+            epoch, sample = dataset._epochs.upcoming
+            return self._state(dataset, epoch, sample)
+        epoch, first = current.began or dataset._epochs.begun or dataset._epochs.upcoming
+        num_samples = dataset.plan(epoch).num_samples
+        if current.is_over:
+            return self._state(dataset, epoch, num_samples)
+        self._check_countable(dataset)
+        world = dataset._world()
+        sample = first + current.num_samples * (world.num_ranks // (dataset.replication or 1))
+        if self.drop_last and self.batch_size is not None:
+            left = dataset._samples_left(Position(epoch=epoch, sample=sample))
+            sample = sample if left >= self.batch_size else num_samples
+        return self._state(dataset, epoch, sample)
+
+    def load_state_dict(self, obj: Mapping[str, Any]) -> None:
+        """Go on where a checkpoint was made, with the next iteration; workers that persist are started anew.
+
+        Args:
+            obj: What ``state_dict`` of this class or of the dataset gave.
+
+        Raises:
+            StateMismatchError: The data, the seed or another setting that the order depends on differs.
+        """
+        if isinstance(self.dataset, StreamingDataset):
+            self.dataset.load_state_dict(obj)
+            self._current = None
+            self._dismiss_workers()
+
+    @staticmethod
+    def _state(dataset: StreamingDataset, epoch: int, sample: int) -> dict[str, Any]:
+        counted_from = dataset._epochs.begun or dataset._epochs.upcoming
+        # A subclass may have a state_dict of its own, with the arguments of mosaicml-streaming's.
+        named = {} if counted_from[0] == epoch else {"epoch": epoch}
+        return dataset.state_dict(num_samples=sample, from_beginning=True, **named)
+
+    def _check_countable(self, dataset: StreamingDataset) -> None:
+        if self.num_workers > 1 and self.batch_size is not None and self.batch_size != dataset.batch_size:
+            raise ValueError(
+                f"the loader's batch_size is {self.batch_size}, the dataset's {dataset.batch_size}, by which the "
+                f"{self.num_workers} workers share out the epoch: give both the same, or there is no state in between"
+            )
+        if self.num_workers > 1 and not getattr(self, "in_order", True):
+            raise ValueError("in_order=False delivers batches in any order, so that there is no state in between")
+
+    # Iteration -------------------------------------------------------------------------------------------------------
+
+    def _deliver(self, dataset: StreamingDataset) -> Iterator[Any]:
+        current = self._current = _Iteration()
+        asked = perf_counter()
+        iterator: Iterator[Delivery] | None = None
+        keeps_workers = False
+        bar = self._make_bar(dataset)
+        try:
+            iterator = iter(self._open_source(dataset))
+            while True:
+                self._check_alone(current)
+                delivery = next(iterator, None)
+                if delivery is None:
+                    break
+                packed = delivery.batch
+                batch = unpack(packed) if isinstance(packed, Packed) else packed
+                current.began = current.began or (delivery.began and (delivery.began[0], delivery.began[1]))
+                current.num_samples += delivery.num_samples
+                arrived = perf_counter()
+                self._count(delivery, arrived - asked)
+                if bar is not None:
+                    bar.update(delivery.num_samples)
+                    bar.set_postfix_str(f"{self._stats.waiting:.0%} waiting", refresh=False)
+                keeps_workers = True  # if the loop is left now
+                yield batch
+                keeps_workers = False
+                asked = perf_counter()
+                self._stats = replace(self._stats, elapsed_s=self._stats.elapsed_s + asked - arrived)
+            current.is_over = keeps_workers = True
+        finally:
+            if bar is not None:
+                bar.close()
+            if not (keeps_workers and self.persistent_workers):
+                self._source = None
+                _shut_down(iterator)
+
+    def _open_source(self, dataset: StreamingDataset) -> DataLoader[Delivery]:
+        if self._source is None:
+            # Made at the last moment: trainers set attributes of a loader that they are given.
+            deliveries = Deliveries(
+                dataset,
+                batch_size=self.batch_size,
+                drop_last=self.drop_last,
+                collate_fn=self.collate_fn,
+                transform=self.transform,
+                batch_transform=self.batch_transform,
+                num_ahead=self._num_ahead,
+            )
+            arguments = {name: getattr(self, name) for name in _PASSED_ON if hasattr(self, name)}
+            init = SeesDataset(self.worker_init_fn)
+            self._source = DataLoader(deliveries, None, collate_fn=_same, worker_init_fn=init, **arguments)
+        return self._source
+
+    def _check_alone(self, current: _Iteration) -> None:
+        if self.persistent_workers and self._current is not current:
+            raise RuntimeError("workers that persist do one iteration at a time, and a later one or a resume has begun")
+
+    def _dismiss_workers(self) -> None:
+        source, self._source = self._source, None
+        if source is not None:
+            _shut_down(source._iterator)
+
+    def _count(self, delivery: Delivery, waited_s: float) -> None:
+        so_far = self._stats
+        self._stats = LoaderStats(
+            num_samples=so_far.num_samples + delivery.num_samples,
+            num_batches=so_far.num_batches + 1,
+            num_bytes=so_far.num_bytes + delivery.num_bytes,
+            elapsed_s=so_far.elapsed_s + waited_s,
+            waiting_s=so_far.waiting_s + waited_s,
+            fetch_s=so_far.fetch_s + delivery.fetch_s,
+            read_s=so_far.read_s + delivery.read_s,
+            collate_s=so_far.collate_s + delivery.collate_s,
+        )
+
+    def _make_bar(self, dataset: StreamingDataset) -> "tqdm[Any] | None":
+        if not self.progress_bar:
+            return None
+        epoch, sample = dataset._epochs.upcoming
+        total = dataset._samples_left(Position(epoch=epoch, sample=sample))
+        return tqdm(total=total, desc=f"epoch {epoch}", unit=" samples", unit_scale=True, dynamic_ncols=True)
+
+
+def _same(delivery: Any) -> Any:
+    return delivery
+
+
+def _shut_down(iterator: Any) -> None:
+    """End the workers of torch's iterator now.
+
+    Torch leaves that to the garbage collector. After an error that finds the iterator in a cycle with it, takes its
+    queues apart first, and then has the training process wait ten seconds for workers that nobody told to end.
+    """
+    end = getattr(iterator, "_shutdown_workers", None)
+    if end is not None:
+        end()
