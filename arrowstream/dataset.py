@@ -12,11 +12,11 @@ import pyarrow as pa
 
 from arrowstream.batch_forms import BatchForm, NumpyForm
 from arrowstream.batches import BatchReader, Images, RaggedForm, in_batches, make_batch_reader
-from arrowstream.cache import Cost
 from arrowstream.cursor import Cursor
 from arrowstream.decode import Sample
 from arrowstream.epochs import EpochCounter
 from arrowstream.locate import resolve_ids
+from arrowstream.opening import RANDOM_ACCESS
 from arrowstream.padding import mark_padding
 from arrowstream.plan.arguments import check_arguments, choose_plan
 from arrowstream.plan.epoch_plan import EpochPlan
@@ -28,7 +28,8 @@ from arrowstream.plan.uses import Forecast
 from arrowstream.plan.view import PlanView, skipping
 from arrowstream.plan.window import ShuffleUnit
 from arrowstream.prefetch import Prefetcher
-from arrowstream.reader import RANDOM_ACCESS, Reader
+from arrowstream.reader import Reader
+from arrowstream.storage import Cost
 from arrowstream.stream import DEFAULTS, Stream
 from arrowstream.units import parse_bytes, parse_count
 from arrowstream.world import World
@@ -342,7 +343,22 @@ class StreamingDataset:
     def _read(self, reader: Reader, world: World, position: Position, cursor: Cursor) -> Iterator[Any]:
         mine = StreamingDataset
         overridden = type(self).__getitem__ is not mine.__getitem__ or type(self).get_item is not mine.get_item
-        plan, prefetcher = self._current_plan(), Prefetcher()
+        prefetcher = self._begin_reading(reader, world, position, cursor)
+        try:
+            for ids, shards, rows in self._look_ahead(reader, world, position, prefetcher):
+                places = cursor.follow(shards.tolist())
+                if overridden:
+                    for shard, row, sample_id in zip(places, rows.tolist(), ids, strict=True):
+                        reader.make_ready(shard, row, prefetcher)
+                        yield self[sample_id]
+                else:
+                    yield from reader.read_each(places, rows.tolist(), prefetcher)
+        finally:
+            prefetcher.cancel()
+
+    def _begin_reading(self, reader: Reader, world: World, position: Position, cursor: Cursor) -> Prefetcher:
+        """Let the plan say what is fetched, and what is deleted for it."""
+        plan = self._current_plan()
         sharers = world.num_ranks * world.workers_per_rank // (self.replication or 1)
         forecast = Forecast(
             lambda epoch: plan.uses(world, epoch),
@@ -350,18 +366,8 @@ class StreamingDataset:
             # All processes of the job are taken to be about as far as this one.
             lambda: position.sample + (position.skipped + cursor.samples) * sharers,
         )
-        reader.follow(forecast, position.epoch)
-        try:
-            for ids, shards, rows in self._look_ahead(reader, world, position, prefetcher):
-                places = cursor.follow(shards.tolist())
-                if overridden:
-                    for shard, sample_id in zip(places, ids, strict=True):
-                        reader.make_ready(shard, prefetcher)
-                        yield self[sample_id]
-                else:
-                    yield from reader.read_each(places, rows.tolist(), prefetcher)
-        finally:
-            prefetcher.cancel()
+        reader.follow(forecast, position.epoch, plan.unit)
+        return Prefetcher(plan.unit)
 
     def _look_ahead(
         self, reader: Reader, world: World, position: Position, prefetcher: Prefetcher
@@ -373,7 +379,7 @@ class StreamingDataset:
         for chunk in self._current_plan().sample_ids(world, position):
             ids, skipped = chunk[skipped:], max(skipped - len(chunk), 0)
             shards, rows = reader.locate(ids)
-            reader.request(dict.fromkeys(shards.tolist()), prefetcher)
+            reader.request(shards, rows, prefetcher)
             queue.append((ids, shards, rows))
             queued += len(ids)
             while queue and queued - len(queue[0][0]) >= self.predownload:
@@ -444,7 +450,7 @@ class StreamingDataset:
             return
         position = cursor.begin(self._epochs)
         padding_at = self._current_plan().padding_at(world, position)
-        prefetcher = Prefetcher()
+        prefetcher = self._begin_reading(reader, world, position, cursor)
         try:
             places = self._look_ahead(reader, world, position, prefetcher)
             for ids, shards, rows in in_batches(places, batch_size):
