@@ -46,10 +46,8 @@ class ArrowBatchReader:
 
     def read(self, ids: IntArray, shards: IntArray, rows: IntArray, prefetcher: Prefetcher | None) -> pa.Table:
         """Read a table that owns its memory."""
-        del rows
-        for shard in dict.fromkeys(shards.tolist()):
-            self._reader.open_shard(shard, prefetcher)
-        return self._reader.take(ids, self._columns)
+        del shards, rows
+        return self._reader.take(ids, self._columns, prefetcher)
 
     def marked(self, batch: pa.Table, padding: npt.NDArray[np.bool_]) -> pa.Table:
         """Add the column."""

@@ -11,18 +11,19 @@ import pyarrow as pa
 
 from arrowstream.batch_forms import BatchForm, NumpyForm
 from arrowstream.batches import BatchReader, Images, RaggedForm, check_batch_size, make_batch_reader
-from arrowstream.cache import Cost
 from arrowstream.cursor import Cursor
 from arrowstream.decode import Sample
 from arrowstream.locate import resolve_ids
+from arrowstream.opening import RANDOM_ACCESS
 from arrowstream.plan.arguments import check_arguments, choose_plan
 from arrowstream.plan.epoch_plan import EpochPlan
 from arrowstream.plan.partition import Tail
 from arrowstream.plan.schedule import Schedule
 from arrowstream.plan.window import ShuffleUnit
-from arrowstream.reader import RANDOM_ACCESS, Reader
+from arrowstream.reader import Reader
 from arrowstream.resumable import Resumable
 from arrowstream.share import Share
+from arrowstream.storage import Cost
 from arrowstream.stream import DEFAULTS, Stream
 from arrowstream.units import parse_bytes, parse_count
 from arrowstream.world import World

@@ -11,15 +11,18 @@ import pyarrow as pa
 from arrowstream.columns import Encoding, encoding_of
 from arrowstream.columns.buffers import validity
 from arrowstream.decode import ReadRow, bind_rows
-from arrowstream.errors import EncodingError
+from arrowstream.errors import CorruptShardError, EncodingError
+from arrowstream.partial import PartialShard
 from arrowstream.prefetch import Prefetcher
 from arrowstream.reader import Reader
-from arrowstream.shard import MAX_OPEN_SHARDS, MAX_UNCOMPRESSED_BYTES
+from arrowstream.shard import MAX_OPEN_BATCHES, MAX_OPEN_SHARDS, MAX_UNCOMPRESSED_BYTES, OpenShard
 from arrowstream.windows import RowWindow
 
 IntArray = npt.NDArray[np.int64]
 AnyArray = npt.NDArray[Any]
 
+# Asking whether a file was deleted takes a microsecond, so it is not asked anew whenever one is opened.
+_SHARE_UNASKED = 16
 _FLAG: np.dtype[Any] = np.dtype(np.bool_)
 
 
@@ -102,6 +105,7 @@ class Gatherer:
     ) -> None:
         self._reader = reader
         self._max_shards = max_shards
+        self._max_batches = MAX_OPEN_BATCHES
         self._max_uncompressed_bytes = max_uncompressed_bytes
         names = reader.check_columns(columns)
         schema = reader.schema
@@ -115,7 +119,10 @@ class Gatherer:
         self._rows_per_batch: IntArray = np.ones(num_shards, np.int64)
         self._bound = np.zeros(0, np.bool_)  # (slots,)
         self._read_row: list[ReadRow | None] = []  # (slots,): reads the other columns
+        self._opened: dict[int, tuple[OpenShard | PartialShard, int]] = {}  # what each bound slot is a view of
+        self._num_opened = 0  # since they were last asked whether they were deleted
         self._shards: dict[int, range] = {}  # the slots of those that have bound ones, the oldest first
+        self._alone: dict[int, None] = {}  # bound slots that have a map each, the oldest first
         self._uncompressed: deque[tuple[int, int]] = deque()  # slots and their bytes
         self._uncompressed_bytes = 0
 
@@ -139,8 +146,8 @@ class Gatherer:
         """
         new = self._first_slots[shards] < 0
         if new.any():
-            for shard in dict.fromkeys(shards[new].tolist()):
-                self._open(shard, prefetcher)
+            for shard, row in dict(zip(shards[new].tolist(), rows[new].tolist(), strict=True)).items():
+                self._open(shard, row, prefetcher)
         batches, rows_of_batch = np.divmod(rows, self._rows_per_batch[shards])
         slots = self._first_slots[shards] + batches
         bound = self._bound[slots]
@@ -159,9 +166,9 @@ class Gatherer:
         self._give_up()
         return {name: gathered[name] for name in self.encodings}
 
-    def _open(self, shard: int, prefetcher: Prefetcher | None) -> None:
+    def _open(self, shard: int, row: int, prefetcher: Prefetcher | None) -> None:
         """Give a shard its slots, for good: they are numbers alone."""
-        opened = self._reader.open_shard(shard, prefetcher)
+        opened = self._reader.open_rows(shard, row, prefetcher)
         self._columns[shard] = [self._find(name, opened.schema, shard) for name in self.encodings]
         num_slots = len(self._bound) + len(opened.reads)
         self._first_slots[shard] = len(self._bound)
@@ -191,10 +198,15 @@ class Gatherer:
 
     def _bind(self, slot: int, shard: int, prefetcher: Prefetcher | None) -> None:
         """Take note of where the rows of a record batch lie."""
-        opened = self._reader.open_shard(shard, prefetcher)
-        first = int(self._first_slots[shard])
+        first, number = int(self._first_slots[shard]), slot - int(self._first_slots[shard])
+        opened = self._reader.open_rows(shard, number * int(self._rows_per_batch[shard]), prefetcher)
+        if opened.rows_per_batch != self._rows_per_batch[shard]:
+            raise CorruptShardError(
+                f"shard {shard}: its record batches have {opened.rows_per_batch} rows now, and had "
+                f"{self._rows_per_batch[shard]}; the index or the file is damaged"
+            )
         allocated = pa.total_allocated_bytes()
-        batch = opened.batch(slot - first)
+        batch = opened.batch(number)
         allocated = pa.total_allocated_bytes() - allocated
         others: list[tuple[str, Encoding, pa.Array]] = []
         for name, number, encoding in self._columns[shard]:
@@ -207,12 +219,24 @@ class Gatherer:
         if others:
             self._read_row[slot] = bind_rows(others)
         self._bound[slot] = True
-        self._shards.setdefault(shard, range(first, first + len(opened.reads)))
+        self._num_opened += 1
+        self._opened[slot] = (opened, number)
+        if isinstance(opened, PartialShard):
+            self._alone[slot] = None
+        else:
+            self._shards.setdefault(shard, range(first, first + len(opened.reads)))
         if allocated > 0:
             self._uncompressed.append((slot, allocated))
             self._uncompressed_bytes += allocated
 
     def _give_up(self) -> None:
+        if self._reader.keeps_within and self._num_opened * _SHARE_UNASKED > len(self._opened):
+            self._num_opened = 0
+            for slot, (opened, number) in list(self._opened.items()):
+                if opened.is_deleted(number):
+                    self._release(slot)
+        while len(self._alone) > self._max_batches:
+            self._release(next(iter(self._alone)))
         while len(self._shards) > self._max_shards:
             for slot in self._shards.pop(next(iter(self._shards))):
                 self._release(slot)
@@ -223,6 +247,8 @@ class Gatherer:
 
     def _release(self, slot: int) -> None:
         self._bound[slot] = False
+        self._opened.pop(slot, None)
+        self._alone.pop(slot, None)
         self._read_row[slot] = None
         for column in self._dense.values():
             column.release(slot)

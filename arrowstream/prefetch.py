@@ -1,15 +1,18 @@
-"""Shards are fetched in the background, by a few threads of each process, in the order in which they will be needed."""
+"""Shards, or record batches of them, are fetched in the background in the order in which they will be needed."""
 
 import queue
 import threading
 from collections import OrderedDict
+from collections.abc import Container
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from arrowstream.cache import ShardCache
 from arrowstream.index import Shard
 from arrowstream.per_process import PerProcess
+from arrowstream.plan.window import ShuffleUnit
 
 #: Downloads at a time in a process, however many streams and datasets it has.
 NUM_THREADS = 4
@@ -17,18 +20,35 @@ NUM_THREADS = 4
 MAX_BYTES_AHEAD = 1 << 30
 
 
+class Part(NamedTuple):
+    """What is fetched at once.
+
+    Attributes:
+        number: Of the shard in the dataset.
+        batch: Number of the record batch in the shard; None: all of the shard.
+    """
+
+    number: int
+    batch: int | None
+
+
 @dataclass(slots=True)
 class _Fetch:
-    number: int
+    part: Part
     cache: ShardCache
     shard: Shard
+    num_bytes: int
     outcome: "Future[Path | None]" = field(default_factory=Future)
 
     def run(self) -> None:
         if not self.outcome.set_running_or_notify_cancel():
             return
         try:
-            path = self.cache.fetch_ahead(self.shard, self.number)
+            number, batch = self.part
+            if batch is None:
+                path = self.cache.fetch_ahead(self.shard, number)
+            else:
+                path = self.cache.fetch_batch_ahead(self.shard, batch, number)
         except BaseException as error:  # noqa: BLE001 (handed to who waits for it)
             self.outcome.set_exception(error)
         else:
@@ -60,34 +80,56 @@ _pool = PerProcess(_Pool)
 
 
 class Prefetcher:
-    """The fetches that one iteration has asked for."""
+    """The fetches that one iteration has asked for.
 
-    def __init__(self) -> None:
-        self._max_bytes = MAX_BYTES_AHEAD  # one shard may always be fetched
+    Attributes:
+        unit: What the iteration fetches at once, where a shard can be cut.
+    """
+
+    def __init__(self, unit: ShuffleUnit = "shard") -> None:
+        self.unit = unit
+        self._max_bytes = MAX_BYTES_AHEAD  # one part may always be fetched
         self._bytes_ahead = 0
-        self._waiting: OrderedDict[int, _Fetch] = OrderedDict()  # for those before them to be read
-        self._begun: dict[int, _Fetch] = {}
+        self._waiting: OrderedDict[Part, _Fetch] = OrderedDict()  # for those before them to be read
+        self._begun: dict[Part, _Fetch] = {}
 
-    def request(self, number: int, cache: ShardCache, shard: Shard) -> None:
-        """Ask for a shard behind those that were asked for before, unless it is one of them."""
-        if number not in self._begun and number not in self._waiting:
-            self._waiting[number] = _Fetch(number, cache, shard)
+    def request(self, part: Part, cache: ShardCache, shard: Shard, num_bytes: int) -> None:
+        """Ask for a part behind those that were asked for before, unless it is one of them.
+
+        Args:
+            part: What is to be fetched.
+            cache: Where to.
+            shard: What the index says of its shard.
+            num_bytes: How much it is, about.
+        """
+        if part not in self._begun and part not in self._waiting:
+            self._waiting[part] = _Fetch(part, cache, shard, num_bytes)
             self._begin()
 
-    def wait(self, number: int) -> Path | None:
-        """Wait for a shard that was asked for; None when it was not, or has not begun to be fetched.
+    def wait(self, part: Part) -> Path | None:
+        """Wait for a part that was asked for; None when it was not, or has not begun to be fetched.
 
         Raises:
             ArrowStreamError: What went wrong in the background, as itself.
         """
-        self._waiting.pop(number, None)
-        fetch = self._begun.pop(number, None)
+        self._waiting.pop(part, None)
+        fetch = self._begun.pop(part, None)
         if fetch is None:
             return None
-        self._bytes_ahead -= fetch.shard.raw_bytes
+        self._bytes_ahead -= fetch.num_bytes
         self._begin()
         # If no thread is free yet, who needs it fetches it; else every step of a fetch has a deadline of its own.
         return None if fetch.outcome.cancel() else fetch.outcome.result()
+
+    def forget(self, numbers: Container[int]) -> None:
+        """Expect nobody to wait for the parts of these shards."""
+        self._waiting = OrderedDict(
+            (part, fetch) for part, fetch in self._waiting.items() if part.number not in numbers
+        )
+        for part in [part for part in self._begun if part.number in numbers]:
+            fetch = self._begun.pop(part)
+            fetch.outcome.cancel()
+            self._bytes_ahead -= fetch.num_bytes
 
     def cancel(self) -> None:
         """Forget what has not begun yet."""
@@ -100,11 +142,11 @@ class Prefetcher:
     def _begin(self) -> None:
         declined = self._take_back()
         while self._waiting:
-            size = next(iter(self._waiting.values())).shard.raw_bytes
+            size = next(iter(self._waiting.values())).num_bytes
             if self._begun and self._bytes_ahead + size > self._max_bytes:
                 return
-            number, fetch = self._waiting.popitem(last=False)
-            self._begun[number] = fetch
+            part, fetch = self._waiting.popitem(last=False)
+            self._begun[part] = fetch
             self._bytes_ahead += size
             _pool.get().submit(fetch)
             if declined:
@@ -114,8 +156,8 @@ class Prefetcher:
         """Let those wait again that the cache had no room for ahead of time; tell whether there are any."""
         declined = [fetch for fetch in self._begun.values() if fetch.was_declined()]
         for fetch in reversed(declined):
-            del self._begun[fetch.number]
-            self._bytes_ahead -= fetch.shard.raw_bytes
-            self._waiting[fetch.number] = _Fetch(fetch.number, fetch.cache, fetch.shard)
-            self._waiting.move_to_end(fetch.number, last=False)
+            del self._begun[fetch.part]
+            self._bytes_ahead -= fetch.num_bytes
+            self._waiting[fetch.part] = _Fetch(fetch.part, fetch.cache, fetch.shard, fetch.num_bytes)
+            self._waiting.move_to_end(fetch.part, last=False)
         return bool(declined)

@@ -1,36 +1,32 @@
 """From global sample ids to rows of open shards, over one or several streams."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from time import perf_counter
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import xxhash
 
-from arrowstream.cache import Cost, Room
-from arrowstream.decode import Decoder, Sample
-from arrowstream.errors import CacheLimitError, EncodingError, MissingColumnError, MissingShardError
-from arrowstream.index import Index, Shard
+from arrowstream.cache import Room, has_ranges
+from arrowstream.decode import Sample
+from arrowstream.errors import CacheLimitError, EncodingError, MissingColumnError
+from arrowstream.index import Index
 from arrowstream.locate import Locator
-from arrowstream.partial import REQUEST_BYTES, PartialShard, costs_more_than_shard
+from arrowstream.opening import Opener
+from arrowstream.partial import PartialShard
+from arrowstream.plan.parts import Parts
 from arrowstream.plan.uses import Forecast
-from arrowstream.plan.window import Shards
+from arrowstream.plan.window import Shards, ShuffleUnit
 from arrowstream.prefetch import Prefetcher
-from arrowstream.shard import MAX_OPEN_SHARDS, BatchMemory, Bind, OpenShard
+from arrowstream.shard import OpenShard
+from arrowstream.storage import Cost
 from arrowstream.stream import Stream
 from arrowstream.units import format_bytes
 
 IntArray = npt.NDArray[np.int64]
-
-#: What is fetched of a shard for a sample of it.
-RANDOM_ACCESS = ("auto", "shard", "record_batch")
-#: A shard that others delete each time before it is opened is an error in the end.
-_OPENINGS = 5
 
 
 class Reader:
@@ -42,9 +38,6 @@ class Reader:
         cache_limit: Bytes that all that is cached may take on the disk.
         random_access: ``shard``, ``record_batch`` or ``auto``: what is fetched for a sample that is asked for by its
             id.
-
-    Attributes:
-        opening_s: Seconds spent opening shards, waiting for their arrival included.
 
     Raises:
         IndexFormatError: An index is damaged.
@@ -60,28 +53,26 @@ class Reader:
         random_access: str = "auto",
     ) -> None:
         self._streams = streams
-        self._allow_unsafe_types = allow_unsafe_types
-        self._random_access = random_access
         indexes = [stream.index for stream in streams]
         self.samples_per_shard: IntArray = np.concatenate([index.samples_per_shard for index in indexes])
-        self._first_shards: list[int] = np.cumsum([0, *(index.num_shards for index in indexes[:-1])]).tolist()
         self.samples_per_stream_shard: list[IntArray] = [index.samples_per_shard for index in indexes]
         self.shards = shards_of(indexes)
         self._locator = Locator(self.samples_per_shard)
         self.num_samples = self._locator.num_samples
         # Id of the first sample of each shard: for one id, bisect on a list is 20 times faster than on an array.
         self._starts: list[int] = self._locator.starts.tolist()
-        self._opened: dict[int, OpenShard] = {}
-        self._partial: dict[int, PartialShard] = {}
-        self._memory = BatchMemory()
         self._schema: pa.Schema | None = None
-        self.opening_s = 0.0
         self._room = Room(cache_limit, timeout_s=max(stream.lock_timeout_s for stream in streams))
-        self._room.let_go = self._drop_deleted
-        for stream, first_shard in zip(streams, self._first_shards, strict=True):
+        self._opener = Opener(streams, self._room, allow_unsafe_types=allow_unsafe_types, random_access=random_access)
+        for stream, first_shard in zip(streams, self._opener.first_shards, strict=True):
             if stream.uses_cache:
                 stream.cache.room = self._room
                 self._room.add(stream.cache.directory, stream.index, first_shard)
+
+    @property
+    def opening_s(self) -> float:
+        """Seconds spent opening shards, waiting for their arrival included."""
+        return self._opener.seconds
 
     @cached_property
     def fingerprint(self) -> str:
@@ -96,7 +87,7 @@ class Reader:
     def schema(self) -> pa.Schema:
         """The Arrow schema of the first shard, which is fetched for it, or a part of it."""
         if self._schema is None:
-            shard = self._open_rows(0, np.zeros(1, np.int64)) if len(self.samples_per_shard) else None
+            shard = self._opener.open_rows(0, np.zeros(1, np.int64)) if len(self.samples_per_shard) else None
             self._schema = shard.schema.remove_metadata() if shard is not None else pa.schema([])
         return self._schema
 
@@ -117,26 +108,33 @@ class Reader:
         row = sample_id - starts[shard]
         opened: OpenShard | PartialShard
         try:
-            opened = self._opened[shard]
+            opened = self._opener.whole[shard]
         except KeyError:
-            opened = self._open_rows(shard, np.array([row]))
+            opened = self._opener.open_rows(shard, np.array([row]))
         batch = row // opened.rows_per_batch
         return (opened.reads[batch] or opened.open_batch(batch))(row - batch * opened.rows_per_batch)
 
     def read_each(self, shards: Iterable[int], rows: Iterable[int], prefetcher: Prefetcher) -> Iterator[Sample]:
         """Read samples one after the other, given where they are."""
-        shards_open = self._opened
+        whole, partial, opener = self._opener.whole, self._opener.partial, self._opener
         for shard, row_of_shard in zip(shards, rows, strict=True):
-            opened = shards_open.get(shard) or self._open(shard, prefetcher)
+            opened = whole.get(shard) or partial.get(shard)
+            if opened is None:
+                opened = opener.open_rows(shard, np.array([row_of_shard]), prefetcher)
             batch, row = divmod(row_of_shard, opened.rows_per_batch)
-            yield (opened.reads[batch] or opened.open_batch(batch))(row)
+            read = opened.reads[batch]
+            if read is None:
+                opened = opener.open_rows(shard, np.array([row_of_shard]), prefetcher)
+                read = opened.reads[batch] or opened.open_batch(batch)
+            yield read(row)
 
-    def take(self, ids: IntArray, columns: Sequence[str] | None) -> pa.Table:
+    def take(self, ids: IntArray, columns: Sequence[str] | None, prefetcher: Prefetcher | None = None) -> pa.Table:
         """Read many samples as a table.
 
         Args:
             ids: In bounds, int64 of shape (n,).
             columns: The columns to read; None: all.
+            prefetcher: Of the iteration that they are a part of.
 
         Raises:
             MissingColumnError: There is no such column.
@@ -148,7 +146,7 @@ class Reader:
         pieces = [
             piece
             for shard, of_shard in _runs(shards[by_place], by_place)
-            for piece in _take_rows(self._open_rows(shard, rows[of_shard]), rows[of_shard], wanted)
+            for piece in _take_rows(self._opener.open_rows(shard, rows[of_shard], prefetcher), rows[of_shard], wanted)
         ]
         if not pieces:
             return pa.schema([self.schema.field(name) for name in wanted]).empty_table()
@@ -182,25 +180,19 @@ class Reader:
     @property
     def cost(self) -> Cost:
         """What this process has asked of the remotes."""
-        return sum((stream.cache.meter.cost for stream in self._streams if stream.uses_cache), Cost())
+        return sum((stream.storage.cost for stream in self._streams if stream.uses_cache), Cost())
 
-    def request(self, shards: Iterable[int], prefetcher: Prefetcher) -> None:
-        """Begin to fetch the shards that are neither open nor read in place, the one needed first at the front."""
-        for number in shards:
-            if number not in self._opened:
-                stream, shard = self._shard(number)
-                cache = stream.cache_for(shard)
-                if cache is not None:
-                    prefetcher.request(number, cache, shard)
+    def request(self, shards: IntArray, rows: IntArray, prefetcher: Prefetcher) -> None:
+        """Begin to fetch what rows lie in, as :meth:`arrowstream.opening.Opener.request` does."""
+        self._opener.request(shards, rows, prefetcher)
 
-    def make_ready(self, number: int, prefetcher: Prefetcher) -> None:
-        """Open a shard, waiting for it if it is being fetched."""
-        if number not in self._opened:
-            self._open(number, prefetcher)
+    def make_ready(self, shard: int, row: int, prefetcher: Prefetcher) -> None:
+        """Open what a row lies in, waiting for it if it is being fetched."""
+        self.open_rows(shard, row, prefetcher)
 
-    def open_shard(self, number: int, prefetcher: Prefetcher | None = None) -> OpenShard:
-        """Give an open shard; it may be closed here while the caller still holds it, and stays readable."""
-        return self._opened.get(number) or self._open(number, prefetcher)
+    def open_rows(self, shard: int, row: int, prefetcher: Prefetcher | None = None) -> OpenShard | PartialShard:
+        """Open what a row lies in; it may be closed here while the caller still holds it, and stays readable."""
+        return self._opener.open_rows(shard, np.array([row]), prefetcher)
 
     def paths(self, *, fetch: bool) -> list[tuple[int, Path]]:
         """Name the shards that lie on this machine, with the id of the first sample of each.
@@ -210,7 +202,7 @@ class Reader:
         """
         paths = []
         for number, first_id in enumerate(self._starts[:-1]):
-            stream, shard = self._shard(number)
+            stream, shard = self._opener.shard(number)
             cache = stream.cache_for(shard)
             if cache is None:
                 paths.append((first_id, stream.path_in_place(shard)))
@@ -218,94 +210,31 @@ class Reader:
                 paths.append((first_id, cache.fetch(shard, number)))
         return paths
 
-    def _shard(self, number: int) -> tuple[Stream, Shard]:
-        place = bisect_right(self._first_shards, number) - 1
-        stream = self._streams[place]
-        return stream, stream.shard(number - self._first_shards[place])
-
-    def _open(self, number: int, prefetcher: Prefetcher | None = None) -> OpenShard:
-        opened = self._opened.get(number)
-        if opened is None:
-            began = perf_counter()
-            opened = self._open_file(number, prefetcher.wait(number) if prefetcher is not None else None)
-            self.opening_s += perf_counter() - began
-            if len(self._opened) >= MAX_OPEN_SHARDS:
-                self._opened.pop(next(iter(self._opened)), None)
-            self._opened[number] = opened
-        return opened
-
-    def _open_file(self, number: int, path: Path | None) -> OpenShard:
-        stream, shard = self._shard(number)
-        cache = stream.cache_for(shard)
-        if cache is None:
-            return self._map(stream.path_in_place(shard), shard, trusted=False)
-        for _ in range(_OPENINGS):
-            try:
-                opened = self._map(path or cache.fetch(shard, number), shard, trusted=True)
-            except MissingShardError as error:
-                # Anything in a cache may be deleted at any moment; what is mapped is safe.
-                path, deleted = None, error
-            else:
-                self.keep_within()
-                return opened
-        raise deleted
-
-    def _open_rows(self, number: int, rows: IntArray) -> OpenShard | PartialShard:
-        """Open a shard for some of its rows, of which no more may be fetched than the record batches they are in."""
-        opened = self._opened.get(number)
-        if opened is not None or self._random_access == "shard":
-            return opened or self._open(number)
-        partial = self._partial.get(number)
-        if partial is not None and len(rows) == 1 and partial.reads[int(rows[0]) // partial.rows_per_batch] is not None:
-            return partial
-        partial = partial or self._open_partially(number, rows)
-        if partial is None:
-            return self._open(number)
-        batches = np.unique(rows // partial.rows_per_batch).tolist()
-        whole = self._shard(number)[1].file_bytes + REQUEST_BYTES
-        if self._random_access == "auto" and partial.would_cost(batches) >= whole:
-            self._partial.pop(number, None)
-            return self._open(number)
-        self._partial[number] = partial
-        return partial
-
-    def _open_partially(self, number: int, rows: IntArray) -> PartialShard | None:
-        stream, shard = self._shard(number)
-        cache = stream.cache_for(shard)
-        if cache is None or not shard.rows_per_batch or cache.has(shard):
-            return None
-        num_batches = len(np.unique(rows // shard.rows_per_batch))
-        if self._random_access == "auto" and costs_more_than_shard(shard, num_batches):
-            return None
-        footer = cache.fetch_footer(shard)
-        if footer is None:
-            return None
-        url = stream.storage.url_of(shard.basename)
-        return PartialShard(cache, shard, number, footer, make_bind=self._make_bind(url), memory=self._memory)
-
-    def _map(self, path: Path, shard: Shard, *, trusted: bool) -> OpenShard:
-        return OpenShard(path, shard, self._make_bind(str(path)), trusted=trusted, memory=self._memory)
-
-    def _make_bind(self, source: str) -> Callable[[pa.Schema], Bind]:
-        def make_bind(schema: pa.Schema) -> Any:
-            return Decoder(schema, allow_unsafe_types=self._allow_unsafe_types, source=source).bind
-
-        return make_bind
-
     # Within the limit ------------------------------------------------------------------------------------------------
 
-    def follow(self, forecast: Forecast, epoch: int) -> None:
-        """Let a plan decide which shards go first when room is needed.
+    @property
+    def keeps_within(self) -> bool:
+        """Whether there is a limit, so that what was deleted must not stay mapped."""
+        return self._room.limit is not None
+
+    def follow(self, forecast: Forecast, epoch: int, unit: ShuffleUnit) -> None:
+        """Let a plan decide what goes first when room is needed.
+
+        Args:
+            forecast: When each part of the data is needed.
+            epoch: That begins.
+            unit: What is fetched at once.
 
         Raises:
-            CacheLimitError: The shards that an epoch reads at the same time are larger than the limit.
+            CacheLimitError: What an epoch reads at the same time is larger than the limit.
         """
-        self._room.next_uses = forecast.next_uses
+        parts = self.shards.parts(unit)
+        self._room.parts, self._room.next_uses = parts, forecast.next_uses
         limit = self._room.limit
         if limit is None:
             return
-        sizes, unpacking = self._cached_bytes()
-        needed = forecast.uses(epoch).most_bytes(sizes) + unpacking
+        sizes, unpacking = self._cached_bytes(parts)
+        needed = forecast.uses(epoch).most_bytes(parts.share(sizes)) + unpacking
         if needed > limit:
             raise CacheLimitError(
                 f"cache_limit is {limit} bytes ({format_bytes(limit)}), but this order reads shards of {needed} bytes "
@@ -313,31 +242,20 @@ class Reader:
                 f"shuffle_block_size= or num_canonical_nodes="
             )
 
-    def _cached_bytes(self) -> tuple[IntArray, int]:
+    def _cached_bytes(self, parts: Parts) -> tuple[IntArray, int]:
         """Tell what each shard takes in the cache, int64 of shape (shards,), and fetching one beside that."""
         sizes = np.zeros(len(self.samples_per_shard), np.int64)
         unpacking = 0
-        for stream, first_shard in zip(self._streams, self._first_shards, strict=True):
+        for stream, first_shard in zip(self._streams, self._opener.first_shards, strict=True):
             number = first_shard
             for group in stream.index.groups if stream.uses_cache else ():
                 sizes[number : number + len(group)] = group.raw_bytes
-                largest = int(group.raw_bytes.argmax()) if len(group) else None
-                if largest is not None:
-                    shard = group.shard(largest)
+                whole = np.flatnonzero(~parts.is_cut[number : number + len(group)])
+                if len(whole):
+                    shard = group.shard(int(whole[group.raw_bytes[whole].argmax()]))
                     unpacking = max(unpacking, stream.cache.peak_bytes(shard) - shard.raw_bytes)
                 number += len(group)
         return sizes, unpacking
-
-    def keep_within(self) -> None:
-        """Let go of what others deleted to keep the limit, if there is one."""
-        if self._room.limit is not None:
-            self._drop_deleted()
-
-    def _drop_deleted(self) -> None:
-        """Let go of shards that were deleted: as long as they are mapped, their space is not free."""
-        for number, opened in list(self._opened.items()):
-            if opened.is_deleted():
-                self._opened.pop(number, None)
 
 
 def _runs(keys: IntArray, values: IntArray) -> Iterator[tuple[int, IntArray]]:
@@ -357,8 +275,13 @@ def _take_rows(shard: OpenShard | PartialShard, rows: IntArray, columns: list[st
 
 def shards_of(indexes: Sequence[Index]) -> Shards:
     """Say of the shards of all indexes what an order may depend on."""
+    groups = [group for index in indexes for group in index.groups]
     return Shards(
         num_samples=np.concatenate([index.samples_per_shard for index in indexes]),
         rows_per_batch=np.concatenate([index.rows_per_batch for index in indexes]),
         num_bytes=np.concatenate([index.raw_bytes for index in indexes]),
+        can_be_cut=np.repeat(
+            np.array([has_ranges(group.format, group.compression) for group in groups], np.bool_),
+            [len(group) for group in groups],
+        ),
     )

@@ -16,6 +16,8 @@ Bind = Callable[[pa.RecordBatch], ReadRow]
 
 #: A shard that is open costs some 200 KB beside its map, and a process may have 65,530 maps.
 MAX_OPEN_SHARDS = 1024
+#: Record batches that were fetched one by one have a map each.
+MAX_OPEN_BATCHES = 8192
 #: Record batches of shards that are read in place although they are compressed lie in memory.
 MAX_UNCOMPRESSED_BYTES = 256 << 20
 
@@ -73,8 +75,13 @@ class OpenShard:
         if num_samples != shard.num_samples:
             raise CorruptShardError(f"{path}: holds {num_samples} rows, the index says {shard.num_samples}")
 
-    def is_deleted(self) -> bool:
-        """Tell whether the file is gone or was replaced, so that only this map keeps its space on the disk."""
+    def is_deleted(self, number: int = 0) -> bool:
+        """Tell whether the file is gone or was replaced, so that only maps keep its space on the disk.
+
+        Args:
+            number: Of a record batch; all are in the same file.
+        """
+        del number
         return file_number(self._path) != self._file
 
     def batch(self, number: int) -> pa.RecordBatch:
@@ -115,7 +122,7 @@ def file_number(path: Path) -> int | None:
 
 
 class BatchMemory:
-    """Forgets decompressed record batches, the oldest first, when they are too many bytes."""
+    """Forgets record batches, the oldest first, when they take too many bytes, or whatever they are counted in."""
 
     def __init__(self, max_bytes: int = MAX_UNCOMPRESSED_BYTES) -> None:
         self._max_bytes = max_bytes
@@ -123,7 +130,7 @@ class BatchMemory:
         self._held: deque[tuple[list[ReadRow | None], int, int]] = deque()
 
     def add(self, rows: list[ReadRow | None], number: int, num_bytes: int) -> None:
-        """Count the record batch that ``rows[number]`` holds, and forget others to make room for it."""
+        """Count what the record batch that ``rows[number]`` reads takes, and forget others to make room for it."""
         self._held.append((rows, number, num_bytes))
         self._num_bytes += num_bytes
         while self._num_bytes > self._max_bytes and len(self._held) > 1:

@@ -44,7 +44,10 @@ class Share:
     cursor: Cursor
     predownload: int
     marks_padding: bool
-    _prefetcher: Prefetcher = field(default_factory=Prefetcher)
+    _prefetcher: Prefetcher = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_prefetcher", Prefetcher(self.plan.unit))
 
     def samples(self, get: Callable[[int], Any] | None) -> Iterator[Any]:
         """Read sample by sample.
@@ -65,8 +68,8 @@ class Share:
             for ids, shards, rows in self._look_ahead():
                 places = self.cursor.follow(shards.tolist())
                 if get is not None:
-                    for shard, sample_id in zip(places, ids, strict=True):
-                        reader.make_ready(shard, prefetcher)
+                    for shard, row, sample_id in zip(places, rows.tolist(), ids, strict=True):
+                        reader.make_ready(shard, row, prefetcher)
                         yield get(sample_id)
                 else:
                     yield from reader.read_each(places, rows.tolist(), prefetcher)
@@ -111,7 +114,7 @@ class Share:
             # All processes of the job are taken to be about as far as this one.
             lambda: position.sample + (position.skipped + cursor.samples) * sharers,
         )
-        self.reader.follow(forecast, position.epoch)
+        self.reader.follow(forecast, position.epoch, plan.unit)
 
     def _look_ahead(self) -> Iterator[tuple[IntArray, IntArray, IntArray]]:
         """Give ids, shards and rows in chunks; the shards of later chunks are being fetched by then."""
@@ -121,7 +124,7 @@ class Share:
         for chunk in self.plan.sample_ids(self.world, self.position):
             ids, skipped = chunk[skipped:], max(skipped - len(chunk), 0)
             shards, rows = self.reader.locate(ids)
-            self.reader.request(dict.fromkeys(shards.tolist()), self._prefetcher)
+            self.reader.request(shards, rows, self._prefetcher)
             queue.append((ids, shards, rows))
             queued += len(ids)
             while queue and queued - len(queue[0][0]) >= self.predownload:

@@ -241,7 +241,6 @@ class Stream:
         index = parse_index(text, url)
         check_names(index, url)
         if not self._in_place:
-            self.cache.meter.count(len(text))
             self.cache.keep_index(text, index)
             self.cache.room.sweep(self.cache.directory)
         return index

@@ -55,6 +55,12 @@ def shard_of(name: str) -> str:
     return name.removeprefix(f"{TRANSPORT}/")
 
 
+def batch_of(name: str) -> int | None:
+    """Give the number of the record batch that a file of the cache holds; None for other files."""
+    number = PurePosixPath(name).stem
+    return int(number) if name.startswith(f"{BATCHES}/") and number.isdecimal() else None
+
+
 def cached_names(index: Index) -> Iterator[tuple[str, str]]:
     """Name the Arrow IPC file and the transported file of every shard, in order."""
     for group in index.groups:
@@ -90,6 +96,11 @@ def _cached_name(basename: str, form: str, codec: str | None) -> str:
     name = basename.removesuffix(f".{codec}")
     # A foreign Arrow file and its twin that can be mapped are two files.
     return name if name.endswith(".arrow") and load_format(form).in_place else f"{name}.arrow"
+
+
+def has_ranges(form: str, compression: str | None) -> bool:
+    """Tell whether a range of a file may be a record batch: of an Arrow IPC file, with no codec around it."""
+    return load_format(form).in_place and wrapping_of(form, compression) is None
 
 
 def wrapping_of(form: str, compression: str | None) -> str | None:

@@ -12,7 +12,6 @@ import pyarrow as pa
 import xxhash
 
 from arrowstream import ipc
-from arrowstream.cache.cost import Meter
 from arrowstream.errors import CorruptShardError
 from arrowstream.index import Shard
 from arrowstream.storage import Storage
@@ -61,7 +60,7 @@ class Footer:
         return cls(schema=schema, batches=table)
 
 
-def read_footer(storage: Storage, shard: Shard, meter: Meter) -> bytes:
+def read_footer(storage: Storage, shard: Shard) -> bytes:
     """Read the end of a shard's file, footer included, in one request or, where the footer is long, two.
 
     Raises:
@@ -69,15 +68,13 @@ def read_footer(storage: Storage, shard: Shard, meter: Meter) -> bytes:
     """
     start = max(shard.file_bytes - TAIL_BYTES, 0)
     text = storage.read(shard.basename, start, shard.file_bytes)
-    meter.count(len(text))
     length = int.from_bytes(text[-_END_BYTES : -len(_MAGIC)], "little") + _END_BYTES
     if len(text) < length <= shard.file_bytes:
         text = storage.read(shard.basename, shard.file_bytes - length, shard.file_bytes)
-        meter.count(len(text))
     return text[-length:]
 
 
-def read_batch(storage: Storage, shard: Shard, footer: Footer, number: int, meter: Meter) -> pa.RecordBatch:
+def read_batch(storage: Storage, shard: Shard, footer: Footer, number: int) -> pa.RecordBatch:
     """Read one record batch with one request, and compare it with its checksum.
 
     Returns:
@@ -90,7 +87,6 @@ def read_batch(storage: Storage, shard: Shard, footer: Footer, number: int, mete
     offset, length, expected = footer.batches[number]
     where = f"{storage.url_of(shard.basename)}: record batch {number}"
     message = storage.read(shard.basename, offset, offset + length)
-    meter.count(len(message))
     found = xxhash.xxh3_64_hexdigest(message)
     if found != expected:
         raise CorruptShardError(

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,13 @@ from arrowstream.cache import names
 from arrowstream.cache.locks import Lock, locked
 from arrowstream.errors import CacheLimitError
 from arrowstream.index import INDEX_NAME, PRIVATE_FOLDER, Index
+from arrowstream.plan.parts import Parts
 from arrowstream.units import format_bytes
 
 IntArray = npt.NDArray[np.int64]
+Place = tuple[
+    int | None, int | None
+]  # number of a shard, and of a record batch in it; None: all of it, or nobody knows
 
 RESERVATION = ".room"
 #: The lock that whoever makes or reserves room holds; no shard is called that.
@@ -77,14 +82,16 @@ class Room:
         timeout_s: How long to wait for others who hold a lock or are fetching.
 
     Attributes:
-        next_uses: Gives the position at which each shard is needed next, int64 of shape (shards,), as far as a plan
+        next_uses: Gives the position at which each part is needed next, int64 of shape (parts,), as far as a plan
             knows. None: nobody knows, and what was opened least recently goes first.
+        parts: What the parts are; None: shards.
         let_go: Is called when files were deleted on a full disk: what is mapped still takes its space.
     """
 
     def __init__(self, limit: int | None = None, *, timeout_s: float = 300.0) -> None:
         self.limit = limit
         self.next_uses: Callable[[], IntArray] | None = None
+        self.parts: Parts | None = None
         self.let_go: Callable[[], None] = lambda: None
         self._timeout_s = timeout_s
         self._shelves: dict[Path, Shelf] = {}
@@ -97,14 +104,19 @@ class Room:
 
     @contextlib.contextmanager
     def scratch(
-        self, directory: Path, num_bytes: int, *, shard: int | None = None, ahead: bool = False
+        self,
+        directory: Path,
+        num_bytes: int,
+        place: Place = (None, None),
+        *,
+        ahead: bool = False,
     ) -> Iterator[Path]:
         """Give temporary files a place, and the room for them; what is left of them is deleted afterwards.
 
         Args:
             directory: Of the cache.
             num_bytes: Most bytes that will lie there at a time.
-            shard: Number of the shard that they are for.
+            place: What they are for.
             ahead: Whether it is fetched ahead of time: then nothing is deleted for it that is needed sooner.
 
         Yields:
@@ -115,7 +127,7 @@ class Room:
             CacheLimitError: There is no room, and none can be made.
         """
         prefix = directory / names.TEMPORARY / uuid.uuid4().hex
-        lock = self._reserve(directory, prefix, num_bytes, shard, ahead=ahead)
+        lock = self._reserve(directory, prefix, num_bytes, place, ahead=ahead)
         try:
             yield prefix
         finally:
@@ -133,23 +145,23 @@ class Room:
                 if held:
                     self._sweep(temporary)
 
-    def settle(self, directory: Path, shard: int | None) -> None:
+    def settle(self, directory: Path, place: Place) -> None:
         """Keep the limit where temporary files have become larger than was reserved for them.
 
         Raises:
             CacheLimitError: There is no room for them, and none can be made.
         """
         with self._locked(directory):
-            used = self._make_room(0, shard, ahead=False)
+            used = self._make_room(0, place, ahead=False)
         if used is not None:
             raise self._too_small(directory, used, 0)
 
-    def _reserve(self, directory: Path, prefix: Path, num_bytes: int, shard: int | None, *, ahead: bool) -> Lock:
+    def _reserve(self, directory: Path, prefix: Path, num_bytes: int, place: Place, *, ahead: bool) -> Lock:
         deadline = time.monotonic() + self._timeout_s
         while True:
             with self._locked(directory) as held:
                 living = self._sweep(prefix.parent) if held else []
-                used = self._make_room(num_bytes, shard, ahead=ahead)
+                used = self._make_room(num_bytes, place, ahead=ahead)
                 if used is None:
                     return self._new_reservation(prefix, num_bytes)
                 if self.limit is not None:
@@ -175,7 +187,7 @@ class Room:
             os.truncate(file, num_bytes)  # sparse: it has a length, and takes no space
         return lock
 
-    def evict(self, num_bytes: int, shard: int | None) -> int:
+    def evict(self, num_bytes: int, place: Place) -> int:
         """Make place on a disk that is full, if that can be done without what is needed sooner.
 
         Returns:
@@ -186,7 +198,7 @@ class Room:
             for directory in sorted(self._shelves):
                 stack.enter_context(self._locked_one(directory))
             _, files = self._survey()
-            for file in self._sooner_kept(files, shard):
+            for file in self._sooner_kept(files, place):
                 if freed >= num_bytes:
                     break
                 file.path.unlink(missing_ok=True)
@@ -219,7 +231,7 @@ class Room:
                 leftover.unlink(missing_ok=True)
         return living
 
-    def _make_room(self, num_bytes: int, shard: int | None, *, ahead: bool) -> int | None:
+    def _make_room(self, num_bytes: int, place: Place, *, ahead: bool) -> int | None:
         """Delete what has to go for so many bytes.
 
         Returns:
@@ -230,7 +242,7 @@ class Room:
         used, files = self._survey()
         excess = used + num_bytes - self.limit
         victims = []
-        for file in self._sooner_kept(files, shard) if ahead else files:
+        for file in self._sooner_kept(files, place) if ahead else files:
             if excess <= 0:
                 break
             victims.append(file)
@@ -241,11 +253,12 @@ class Room:
             file.path.unlink(missing_ok=True)
         return None
 
-    def _sooner_kept(self, files: list[_File], shard: int | None) -> list[_File]:
-        """Choose those that are needed later than a shard; all of them where nobody knows."""
+    def _sooner_kept(self, files: list[_File], place: Place) -> list[_File]:
+        """Choose those that are needed later than a shard, or a record batch; all of them where nobody knows."""
+        shard, batch = place
         if self.next_uses is None or shard is None:
             return files
-        latest = (1, -int(self.next_uses()[shard]))
+        latest = (1, -self._next_use(self.next_uses(), shard, batch))
         return [file for file in files if file.rank < latest]
 
     def _survey(self) -> tuple[int, list[_File]]:
@@ -259,7 +272,10 @@ class Room:
         uses = self.next_uses() if self.next_uses is not None else None
         for shelf in self._shelves.values():
             reserved: dict[str, list[int]] = defaultdict(lambda: [0, 0])  # and actual, of each temporary prefix
-            for name, status in self._walk(shelf.directory, ""):
+            # Temporary files first: what gets its name meanwhile is then counted twice, and not overlooked.
+            temporary = list(self._walk(shelf.directory, names.TEMPORARY))
+            rest = (each for each in self._walk(shelf.directory, "") if not each[0].startswith(names.TEMPORARY))
+            for name, status in chain(temporary, rest):
                 if name.startswith(f"{names.TEMPORARY}/"):
                     prefix, _, step = name.rpartition("/")[2].partition(".")
                     reserved[prefix][f".{step}" != RESERVATION] += status.st_size
@@ -277,11 +293,19 @@ class Room:
             return None
         number = shelf.numbers.get(names.shard_of(name))
         if number is not None:
-            return (1, -int(uses[number])) if uses is not None else (1, status.st_atime_ns)
+            next_use = self._next_use(uses, number, names.batch_of(name)) if uses is not None else None
+            return (1, -next_use) if next_use is not None else (1, status.st_atime_ns)
         if name.startswith(PRIVATE_FOLDER) or name in self._named_by_others(shelf.directory):
             # Another dataset's. What nobody has opened since we began is the first to go, what is in use the last.
             return (0 if status.st_atime_ns < self._began_ns else 2, status.st_atime_ns)
         return None
+
+    def _next_use(self, uses: IntArray, shard: int, batch: int | None) -> int:
+        """Tell when a record batch is needed next, or the first one of a shard."""
+        if self.parts is None:
+            return int(uses[shard])
+        first, stop = self.parts.first_parts[shard : shard + 2].tolist()
+        return int(uses[first:stop].min() if batch is None or first + batch >= stop else uses[first + batch])
 
     def _named_by_others(self, directory: Path) -> frozenset[str]:
         found: frozenset[str] = frozenset()

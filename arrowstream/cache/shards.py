@@ -6,44 +6,23 @@ A lock saves them from fetching the same shard twice; nothing but time is lost w
 """
 
 import contextlib
-import errno
-import logging
-import os
 import shutil
-import time
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
-
-import pyarrow as pa
 
 from arrowstream import ipc
 from arrowstream.cache import names
-from arrowstream.cache.cost import Meter
-from arrowstream.cache.locks import locked
+from arrowstream.cache.directory import declining, flush, holds, mark_used, writable, write_whole
 from arrowstream.cache.names import cached_name, cached_names, transport_name, wrapping
-from arrowstream.cache.ranges import Footer, read_batch, read_footer
-from arrowstream.cache.room import NoRoomAheadError, Room
+from arrowstream.cache.record_batches import RecordBatchCache
 from arrowstream.compression import decompress_file
-from arrowstream.errors import (
-    ArrowStreamError,
-    CorruptShardError,
-    MissingShardError,
-    RemoteNotFoundError,
-    UnwritableError,
-)
+from arrowstream.errors import CorruptShardError, MissingShardError, RemoteNotFoundError
 from arrowstream.hashing import DEFAULT_HASH, hash_file
 from arrowstream.index import INDEX_NAME, Index, Shard
 from arrowstream.registry import load_format
 from arrowstream.storage import Storage
 
-_FULL = {errno.ENOSPC, errno.EDQUOT}
-_FULL_OR_READ_ONLY = {*_FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
-_IN_THE_WAY = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOENT}  # or taken away, with all that it held
-_log = logging.getLogger(__name__)
 
-
-class ShardCache:
+class ShardCache(RecordBatchCache):
     """The shards of one remote directory that lie on this machine's disk.
 
     Args:
@@ -56,7 +35,6 @@ class ShardCache:
 
     Attributes:
         room: What the directory may hold; shared with other caches of a dataset.
-        meter: Counts what is asked of the remote.
     """
 
     def __init__(
@@ -69,14 +47,9 @@ class ShardCache:
         attempts: int = 2,
         lock_timeout_s: float = 300.0,
     ) -> None:
-        self.storage = storage
-        self.directory = directory
-        self.room = Room(timeout_s=lock_timeout_s)
-        self.meter = Meter()
+        super().__init__(storage, directory, attempts=attempts, lock_timeout_s=lock_timeout_s)
         self._validate_hash = validate_hash
         self._keep_zip = keep_zip
-        self._attempts = attempts
-        self._lock_timeout_s = lock_timeout_s
 
     def path(self, shard: Shard) -> Path:
         """Name the place of a shard, whether it is there or not."""
@@ -84,7 +57,7 @@ class ShardCache:
 
     def has(self, shard: Shard) -> bool:
         """Tell whether the shard lies in the cache, with the content that the index asks for."""
-        return _holds(self.path(shard), shard)
+        return holds(self.path(shard), shard)
 
     def keep_index(self, text: bytes, index: Index) -> None:
         """Put the index beside the shards, so that the directory is a dataset of its own.
@@ -96,13 +69,13 @@ class ShardCache:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             if path.read_bytes() == text:
                 return
-        with _writable(self.directory), self._scratch(len(text)) as scratch:
+        with writable(self.directory), self.room.scratch(self.directory, len(text)) as scratch:
             # What it names may be fetched again, and deleted by whoever needs the room.
             listed = self.directory / names.NAMES / index.fingerprint
             listed.parent.mkdir(parents=True, exist_ok=True)
             both = (name for pair in cached_names(index) for name in pair)
-            _write_whole(listed, "\n".join(dict.fromkeys(both)).encode(), scratch)
-            _write_whole(path, text, scratch)
+            write_whole(listed, "\n".join(dict.fromkeys(both)).encode(), scratch)
+            write_whole(path, text, scratch)
 
     def peak_bytes(self, shard: Shard) -> int:
         """Tell how many bytes lie on the disk at most while a shard is fetched and unpacked."""
@@ -130,52 +103,38 @@ class ShardCache:
 
     def fetch_ahead(self, shard: Shard, number: int | None = None) -> Path | None:
         """Fetch a shard that is not needed yet: None where something that is needed sooner would have to go for it."""
-        try:
+        with declining():
             return self._fetch(shard, number, ahead=True)
-        except NoRoomAheadError:
-            return None
-        except UnwritableError as error:
-            if error.errno not in _FULL:
-                raise
-            return None  # there may be room by the time that it is needed
+        return None
+
+    def fetch_batch_ahead(self, shard: Shard, batch: int, number: int | None = None) -> Path | None:
+        """Fetch a record batch that is not needed yet, or its shard where it cannot be had alone.
+
+        Returns:
+            None where something that is needed sooner would have to go for it.
+        """
+        if self.has(shard):
+            return self.path(shard)
+        with declining():
+            if self.fetch_footer(shard) is None:
+                return self._fetch(shard, number, ahead=True)
+            return self._fetch_batch(shard, batch, number, ahead=True)
+        return None
 
     def _fetch(self, shard: Shard, number: int | None, *, ahead: bool) -> Path:
         path = self.path(shard)
         if self.has(shard):
-            _mark_used(path)
+            mark_used(path)
             return path
-        with _writable(self.directory), self._claimed(cached_name(shard)):
-            if self.has(shard):
-                return path
-            while True:
-                try:
-                    with self._scratch(self.peak_bytes(shard), number, ahead=ahead) as scratch:
-                        self._fetch_claimed(shard, path, scratch, number)
-                        return path
-                except OSError as error:
-                    if error.errno not in _FULL or not self._evict(self.peak_bytes(shard), number):
-                        raise
-
-    def _evict(self, num_bytes: int, number: int | None) -> bool:
-        deleted = self.room.evict(num_bytes, number)
-        if deleted:
-            _log.warning(
-                "%s: the disk is full; %d files were deleted that can be fetched again. Give cache_limit= to keep "
-                "within the disk, or a larger disk as local=",
-                self.directory,
-                deleted,
-            )
-        return bool(deleted)
-
-    def _claimed(self, name: str) -> contextlib.AbstractContextManager[bool]:
-        (self.directory / names.TEMPORARY).mkdir(parents=True, exist_ok=True)
-        (self.directory / name).parent.mkdir(parents=True, exist_ok=True)
-        return locked(self.directory / names.LOCK, name, timeout_s=self._lock_timeout_s, what="fetching this")
-
-    def _scratch(
-        self, num_bytes: int, number: int | None = None, *, ahead: bool = False
-    ) -> contextlib.AbstractContextManager[Path]:
-        return self.room.scratch(self.directory, num_bytes, shard=number, ahead=ahead)
+        with writable(self.directory), self.claimed(cached_name(shard)):
+            if not self.has(shard):
+                self.fill(
+                    self.peak_bytes(shard),
+                    (number, None),
+                    lambda scratch: self._fetch_claimed(shard, path, scratch, number),
+                    ahead=ahead,
+                )
+        return path
 
     def _fetch_claimed(self, shard: Shard, path: Path, scratch: Path, number: int | None) -> None:
         arrived, plain, ready = (scratch.with_suffix(f".{step}") for step in ("arrived", "plain", "ready"))
@@ -190,14 +149,14 @@ class ShardCache:
                         f"result: the shard or the index is damaged, write it again"
                     ) from error
         if not load_format(shard.format).in_place:
-            self.room.settle(self.directory, number)
-        _flush(ready)
+            self.room.settle(self.directory, (number, None))
+        flush(ready)
         kept = self._kept(shard)
         if kept is not None and arrived.exists():
             kept.parent.mkdir(parents=True, exist_ok=True)
             arrived.replace(kept)
         ready.replace(path)
-        _flush(path.parent)
+        flush(path.parent)
 
     def _kept(self, shard: Shard) -> Path | None:
         """Name the place where a shard's compressed file is kept; None where it is not."""
@@ -233,7 +192,6 @@ class ShardCache:
                 kept.unlink(missing_ok=True)  # of an older dataset, or damaged
             else:
                 return kept
-        self.meter.count(shard.file_bytes)
         try:
             self.storage.download(shard.basename, arrived, num_bytes=shard.file_bytes)
         except RemoteNotFoundError as error:
@@ -260,114 +218,3 @@ class ShardCache:
         found = hash_file(file, [name])[name]
         if found != expected:
             raise CorruptShardError(f"its {name} is {found}, the index says {expected}")
-
-    # Record batches of shards that are not there -------------------------------------------------------------------
-
-    def fetch_footer(self, shard: Shard) -> Footer | None:
-        """Read what a shard says of its record batches; kept for all processes that share the cache.
-
-        Returns:
-            None for a shard whose record batches cannot be read and checked one by one: it has to be fetched.
-
-        Raises:
-            StorageError: The remote failed.
-            UnwritableError: The directory or the disk takes no file.
-        """
-        if not load_format(shard.format).in_place or wrapping(shard) is not None:
-            return None
-        path = self.directory / names.footer_name(shard)
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            return Footer.parse(path.read_bytes(), shard)
-        with _writable(self.directory), self._claimed(names.footer_name(shard)):
-            with contextlib.suppress(FileNotFoundError):
-                return Footer.parse(path.read_bytes(), shard)
-            text = read_footer(self.storage, shard, self.meter)
-            with self._scratch(len(text)) as scratch:
-                _write_whole(path, text, scratch)
-            return Footer.parse(text, shard)
-
-    def fetch_batch(self, shard: Shard, batch: int, number: int | None = None) -> Path:
-        """Give one record batch of a shard, as an Arrow IPC file of its own, which is fetched unless it is there.
-
-        Args:
-            shard: What the index says of it.
-            batch: Number of the record batch in the shard.
-            number: Of the shard in the dataset.
-
-        Raises:
-            CorruptShardError: The remote does not hold what the shard's footer describes; or a shard was given that
-                ``fetch_footer`` gives none for.
-            StorageError: The remote failed.
-            CacheLimitError: The cache may hold less than what is needed at once.
-            UnwritableError: The directory or the disk takes no file.
-        """
-        path = self.directory / names.batch_name(shard, batch)
-        if _holds(path, shard):
-            _mark_used(path)
-            return path
-        footer = self.fetch_footer(shard)
-        if footer is None:
-            raise CorruptShardError(f"{self.storage.url_of(shard.basename)}: its record batches cannot be read alone")
-        with _writable(self.directory), self._claimed(names.batch_name(shard, batch)):
-            if not _holds(path, shard):
-                for attempt in range(1, self._attempts + 1):
-                    try:
-                        rows = read_batch(self.storage, shard, footer, batch, self.meter)
-                        break
-                    except CorruptShardError:
-                        if attempt == self._attempts:
-                            raise
-                self._keep_batch(path, footer, rows, shard, number)
-        return path
-
-    def _keep_batch(self, path: Path, footer: Footer, rows: pa.RecordBatch, shard: Shard, number: int | None) -> None:
-        # One record batch and its schema, twice: how long the file is can be told to the byte.
-        with self._scratch(ipc.file_bytes(footer.schema, [rows]), number) as scratch:
-            ready = scratch.with_suffix(".ready")
-            ipc.write_file(ready, footer.schema, [rows], content=shard.content)
-            ready.replace(path)  # not flushed: its checksum is compared whenever it is opened
-
-
-def _holds(path: Path, shard: Shard) -> bool:
-    try:
-        return ipc.content_of(ipc.open_file(path).schema) == shard.content
-    except MissingShardError:
-        return False
-    except CorruptShardError:
-        # Nobody writes here but by renaming a whole file: somebody else damaged it, and it is fetched again.
-        return False
-
-
-def _mark_used(path: Path) -> None:
-    """Remember when a file was opened last; the disk itself may have been told not to."""
-    with contextlib.suppress(OSError):  # another user's, or deleted just now
-        os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
-
-
-def _write_whole(path: Path, text: bytes, scratch: Path) -> None:
-    ready = scratch.with_name(f"{scratch.name}.{uuid.uuid4().hex}")
-    ready.write_bytes(text)
-    ready.replace(path)
-
-
-def _flush(path: Path) -> None:
-    """Bring a file, or the names in a directory, to the disk: a rename must not outlive its data."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _writable(directory: Path) -> Iterator[None]:
-    try:
-        yield
-    except ArrowStreamError:
-        raise
-    except OSError as error:
-        if error.errno not in _FULL_OR_READ_ONLY | _IN_THE_WAY:
-            raise
-        raise UnwritableError(
-            error.errno, f"{error.strerror}; give another directory as local=, or make room in this one", str(directory)
-        ) from error

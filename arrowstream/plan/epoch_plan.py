@@ -13,7 +13,7 @@ from arrowstream.plan.positioned import PositionedPlan
 from arrowstream.plan.skips import Skip
 from arrowstream.plan.state import Position
 from arrowstream.plan.uses import Uses, uses_of_order
-from arrowstream.plan.window import Shards, Window
+from arrowstream.plan.window import Shards, ShuffleUnit, Window
 from arrowstream.world import World
 
 IntArray = npt.NDArray[np.int64]
@@ -61,8 +61,12 @@ class EpochPlan(Protocol):
     def padding_at(self, world: World, position: Position) -> int | None:
         """Find the sample that this process reads only so that all ranks read as many, if there is one to be marked."""
 
+    @property
+    def unit(self) -> ShuffleUnit:
+        """What an iteration fetches at once."""
+
     def uses(self, world: World, epoch: int) -> Uses:
-        """Tell when the machine of this process needs each shard in an epoch."""
+        """Tell when the machine of this process needs each shard, or each part of one, in an epoch."""
 
     def settings(self, world: World) -> dict[str, Any]:
         """Say what the order depends on, in JSON values; a state holds them."""
@@ -96,6 +100,11 @@ class WindowedPlan(PositionedPlan):
         """Samples of an epoch, over all ranks, if nothing is skipped."""
         return int(self.shards.num_samples.sum())
 
+    @property
+    def unit(self) -> ShuffleUnit:
+        """What an iteration fetches at once."""
+        return self.window.unit
+
     def order(self, epoch: int) -> Order:
         """Give the order of an epoch, nothing left out."""
         return Order(
@@ -109,8 +118,8 @@ class WindowedPlan(PositionedPlan):
         )
 
     def uses(self, world: World, epoch: int) -> Uses:
-        """Tell when the machine of this process needs each shard in an epoch."""
-        return uses_of_order(self.order(epoch), self.shards.num_samples, world)
+        """Tell when the machine of this process needs each part of the data in an epoch."""
+        return uses_of_order(self.order(epoch), self.shards.parts(self.unit).num_samples, world)
 
     def settings(self, world: World) -> dict[str, Any]:
         """Say what the order depends on; the job is not part of it."""

@@ -14,6 +14,7 @@ from arrowstream.plan.positioned import CHUNK
 from arrowstream.plan.skips import Skip, Skips
 from arrowstream.plan.state import Position
 from arrowstream.plan.uses import Uses, uses_of_ids
+from arrowstream.plan.window import ShuffleUnit
 from arrowstream.world import World
 
 IntArray = npt.NDArray[np.int64]
@@ -76,6 +77,11 @@ class LaidOutPlan:
         ids = self._worker_samples(world, position)
         for start in range(0, len(ids), CHUNK):
             yield ids[start : start + CHUNK]
+
+    @property
+    def unit(self) -> ShuffleUnit:
+        """What an iteration fetches at once."""
+        return "shard"
 
     def uses(self, world: World, epoch: int) -> Uses:
         """Tell when the machine of this process needs each shard in an epoch; lays the epoch out."""

@@ -24,6 +24,7 @@ from arrowstream.plan.positioned import PositionedPlan
 from arrowstream.plan.schedule import Schedule
 from arrowstream.plan.state import Position
 from arrowstream.plan.uses import Uses
+from arrowstream.plan.window import ShuffleUnit
 from arrowstream.world import World
 
 IntArray = npt.NDArray[np.int64]
@@ -148,6 +149,11 @@ class MixedPlan(PositionedPlan):
                 found.append(self._mixing.positions_of(stream, counts) - begin)
         return np.concatenate(found)
 
+    @property
+    def unit(self) -> ShuffleUnit:
+        """What an iteration fetches at once."""
+        return "shard"
+
     def uses(self, world: World, epoch: int) -> Uses:
         """Tell when each shard is needed in an epoch, by any machine: they do not share out the shards."""
         del world
@@ -167,7 +173,7 @@ class MixedPlan(PositionedPlan):
                 positions = self._mixing.positions_of(stream, np.concatenate([first, last])) - begin
                 pieces.append(np.stack([shards, *np.split(positions, 2)]))
         shards, first, last = np.concatenate(pieces, axis=1)
-        return Uses(shards=shards, first=first, last=last, num_shards=int(first_shards[-1]), epoch_size=self.epoch_size)
+        return Uses(parts=shards, first=first, last=last, num_parts=int(first_shards[-1]), epoch_size=self.epoch_size)
 
     def _order(self, stream: int, number: int) -> Order:
         """Give the order of one pass of a stream; two of each stream are kept, as a chunk may lie on a border."""

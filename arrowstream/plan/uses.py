@@ -23,65 +23,82 @@ NEVER = int(np.iinfo(np.int64).max)
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Uses:
-    """The stretches of an epoch in which shards are used; a shard may have several, or none.
+    """The stretches of an epoch in which parts of the data are used; a part may have several, or none.
+
+    Parts are shards, or what :class:`arrowstream.plan.parts.Parts` makes of them.
 
     Attributes:
-        shards: int64 of shape (uses,).
+        parts: int64 of shape (uses,).
         first: Position of the first sample, int64 of shape (uses,).
         last: Position of the last sample, int64 of shape (uses,).
-        num_shards: Shards of the dataset.
+        num_parts: Parts of the dataset.
         epoch_size: Positions of the epoch.
     """
 
-    shards: IntArray
+    parts: IntArray
     first: IntArray
     last: IntArray
-    num_shards: int
+    num_parts: int
     epoch_size: int
 
     def next_at(self, position: int) -> IntArray:
-        """Tell when each shard is needed next, from a position on.
+        """Tell when each part is needed next, from a position on.
 
         Returns:
-            Positions of this epoch, ``position`` itself for a shard that is in use, ``NEVER`` for one that is not
-            needed any more; int64 of shape (shards,).
+            Positions of this epoch, ``position`` itself for a part that is in use, ``NEVER`` for one that is not
+            needed any more; int64 of shape (parts,).
         """
         coming = np.where(self.last >= position, np.maximum(self.first, position), NEVER)
-        found = np.full(self.num_shards, NEVER)
-        np.minimum.at(found, self.shards, coming)
+        found = np.full(self.num_parts, NEVER)
+        np.minimum.at(found, self.parts, coming)
         return found
 
-    def most_bytes(self, bytes_per_shard: IntArray) -> int:
-        """Tell how many bytes of shards are in use at the same time, at most.
+    def most_bytes(self, bytes_per_part: IntArray) -> int:
+        """Tell how many bytes are in use at the same time, at most.
 
         Args:
-            bytes_per_shard: int64 of shape (shards,).
+            bytes_per_part: int64 of shape (parts,).
         """
-        sizes = bytes_per_shard[self.shards]
-        positions = np.concatenate([self.first, self.last + 1])
+        parts, first, last = self._joined()
+        sizes = bytes_per_part[parts]
+        positions = np.concatenate([first, last + 1])
         changes = np.concatenate([sizes, -sizes])
         # Where one ends as another begins, the end comes first.
         order = np.lexsort((changes, positions))
         return int(np.cumsum(changes[order]).max(initial=0))
 
+    def _joined(self) -> tuple[IntArray, IntArray, IntArray]:
+        """Join the stretches of a part that overlap: parts, first and last positions."""
+        if not len(self.parts):
+            return self.parts, self.first, self.last
+        order = np.lexsort((self.first, self.parts))
+        parts, first, last = self.parts[order], self.first[order], self.last[order]
+        # Positions of each part are shifted by more than an epoch, so that those before it cannot reach into it.
+        shift = parts * (int(self.last.max()) + 2)
+        reached = np.maximum.accumulate(last + shift)
+        begins = np.concatenate([[True], (first + shift)[1:] > reached[:-1]])
+        starts = np.flatnonzero(begins)
+        return parts[starts], first[starts], np.maximum.reduceat(last, starts)
 
-def uses_of_order(order: Order, samples_per_shard: IntArray, world: World) -> Uses:
-    """Tell when a machine needs each shard in an epoch of arrowstream's order.
+
+def uses_of_order(order: Order, samples_per_part: IntArray, world: World) -> Uses:
+    """Tell when a machine needs each part in an epoch of arrowstream's order.
 
     The stretches may begin earlier and end later than the first and the last sample, by less than a block.
 
     Args:
         order: Of the epoch.
-        samples_per_shard: int64 of shape (shards,).
+        samples_per_part: Of shards, or of the pieces that they are fetched in; none lies in two units of the order.
+            int64 of shape (parts,).
         world: The machine, and the job that it is part of.
     """
-    first_ids, nodes, first, last = order.stretches(samples_per_shard)
-    starts = np.cumsum(samples_per_shard) - samples_per_shard
-    shards = np.searchsorted(starts, first_ids, side="right") - 1
+    first_ids, nodes, first, last = order.stretches(samples_per_part)
+    starts = np.cumsum(samples_per_part) - samples_per_part
+    parts = np.searchsorted(starts, first_ids, side="right") - 1
     if order.canonical_nodes % world.num_nodes == 0:  # else every machine reads for all canonical nodes
         own = nodes % world.num_nodes == world.node
-        shards, first, last = shards[own], first[own], last[own]
-    return Uses(shards=shards, first=first, last=last, num_shards=len(samples_per_shard), epoch_size=order.num_samples)
+        parts, first, last = parts[own], first[own], last[own]
+    return Uses(parts=parts, first=first, last=last, num_parts=len(samples_per_part), epoch_size=order.num_samples)
 
 
 def uses_of_ids(ids: IntArray, samples_per_shard: IntArray, epoch_size: int) -> Uses:
@@ -103,16 +120,16 @@ def uses_of_ids(ids: IntArray, samples_per_shard: IntArray, epoch_size: int) -> 
         last[used] = int((step + 1) * step_size) - 1
     shards = np.flatnonzero(last >= 0)
     return Uses(
-        shards=shards,
+        parts=shards,
         first=first[shards],
         last=np.maximum(last[shards], first[shards]),
-        num_shards=len(samples_per_shard),
+        num_parts=len(samples_per_shard),
         epoch_size=epoch_size,
     )
 
 
 class Forecast:
-    """When each shard is needed next, seen from where an iteration stands; across the end of the epoch.
+    """When each part is needed next, seen from where an iteration stands; across the end of the epoch.
 
     Args:
         uses: Gives the uses of an epoch.
@@ -127,10 +144,10 @@ class Forecast:
         self._known: tuple[int, IntArray] | None = None
 
     def next_uses(self) -> IntArray:
-        """Tell when each shard is needed next.
+        """Tell when each part is needed next.
 
         Returns:
-            Positions, of which those beyond the epoch's size are of the next epoch; int64 of shape (shards,).
+            Positions, of which those beyond the epoch's size are of the next epoch; int64 of shape (parts,).
         """
         position, known = self._position(), self._known
         if known is None or known[0] != position:

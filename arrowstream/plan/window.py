@@ -13,9 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from arrowstream.plan.order import DEFAULT_BLOCK_SIZE, default_canonical_nodes, units_per_shard
+from arrowstream.plan.parts import Parts
 from arrowstream.units import format_bytes
 
 IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 ShuffleUnit = Literal["shard", "record_batch"]
 SHUFFLE_UNITS: tuple[ShuffleUnit, ...] = get_args(ShuffleUnit)
 
@@ -48,15 +50,24 @@ class Shards:
         num_samples: Rows of each shard.
         rows_per_batch: Rows of every record batch of a shard but the last; 0 where unknown.
         num_bytes: Size of each shard in a cache.
+        can_be_cut: Whether the record batches of a shard can be fetched one by one, bool; None: of all shards.
     """
 
     num_samples: IntArray
     rows_per_batch: IntArray
     num_bytes: IntArray
+    can_be_cut: BoolArray | None = None
 
     def rows_per_unit(self, unit: ShuffleUnit) -> IntArray | None:
         """Give the rows of a unit in each shard, as :class:`arrowstream.plan.order.Order` takes them."""
         return self.rows_per_batch if unit == "record_batch" else None
+
+    def parts(self, unit: ShuffleUnit) -> Parts:
+        """Tell what is fetched at once; a shard of one record batch is, and so is one that cannot be cut."""
+        if unit == "shard":
+            return Parts.of(self.num_samples, np.zeros_like(self.num_samples))
+        rows = np.where(self.rows_per_batch < self.num_samples, self.rows_per_batch, 0)
+        return Parts.of(self.num_samples, rows if self.can_be_cut is None else np.where(self.can_be_cut, rows, 0))
 
     @property
     def bytes_per_sample(self) -> float:

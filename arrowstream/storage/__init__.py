@@ -14,6 +14,7 @@ In the order in which a request passes them:
 * :mod:`arrowstream.storage.ranged_file`: an object as a file that is read by ranges.
 * :mod:`arrowstream.storage.remote`: objects behind a URL; ranges, attempts.
 * :mod:`arrowstream.storage.in_flight`: the bound on bytes.
+* :mod:`arrowstream.storage.counted` and ``cost``: how many requests there were, and of how many bytes.
 * :mod:`arrowstream.storage.client`: what is asked of a store, and who is asked.
 * :mod:`arrowstream.storage.places`: where a URL leads; what the environment adds.
 * :mod:`arrowstream.storage.obstore_client`, with ``obstore_options`` and ``obstore_library``: the fast one.
@@ -22,8 +23,9 @@ In the order in which a request passes them:
 * :mod:`arrowstream.storage.urls`: URLs and keys.
 """
 
+from arrowstream.storage.cost import Cost
 from arrowstream.storage.entry import Entry
 from arrowstream.storage.ranged_file import RangedFile
 from arrowstream.storage.storage import Storage
 
-__all__ = ["Entry", "RangedFile", "Storage"]
+__all__ = ["Cost", "Entry", "RangedFile", "Storage"]

@@ -5,10 +5,11 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from arrowstream.errors import RemoteNotFoundError
+from arrowstream.storage.cost import Meter
 from arrowstream.storage.entry import Entry
 from arrowstream.storage.failures import must_be_readable, reading, unwritable, writing, wrong_length
 
@@ -18,6 +19,7 @@ class Directory:
     """Objects are the files below a local directory."""
 
     root: Path
+    meter: Meter = field(default_factory=Meter)
 
     def size(self, key: str) -> int:
         """Tell how many bytes an object has."""
@@ -30,14 +32,16 @@ class Directory:
     def read(self, key: str) -> bytes:
         """Read an object as a whole."""
         with reading(self.root / key):
-            return (self.root / key).read_bytes()
+            self.meter.request()
+            return self.meter.answer((self.root / key).read_bytes())
 
     def read_range(self, key: str, start: int, stop: int) -> bytes:
         """Read the bytes from ``start`` up to and without ``stop``, all of them."""
         path = self.root / key
         with reading(path), path.open("rb") as file:
+            self.meter.request()
             file.seek(start)
-            data = file.read(stop - start)
+            data = self.meter.answer(file.read(stop - start))
         if len(data) != stop - start:
             raise wrong_length(str(path), self.size(key), f"at least {stop}")
         return data
@@ -46,6 +50,7 @@ class Directory:
         """Copy an object into a file."""
         source = self.root / key
         size = self.size(key)
+        self.meter.request(size)
         if num_bytes is not None and size != num_bytes:
             raise wrong_length(str(source), size, str(num_bytes))
         with reading(source):

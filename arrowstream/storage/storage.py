@@ -8,7 +8,9 @@ from pathlib import Path
 
 from arrowstream.errors import RemoteNotFoundError
 from arrowstream.per_process import PerProcess
-from arrowstream.storage.client import client_for
+from arrowstream.storage.client import Client, client_for
+from arrowstream.storage.cost import Cost, Meter
+from arrowstream.storage.counted import CountedClient
 from arrowstream.storage.directory import Directory
 from arrowstream.storage.entry import Entry
 from arrowstream.storage.remote import Remote
@@ -57,7 +59,8 @@ class Storage:
         self.timeout_s = timeout_s
         self.local_path = local_path_of(self.url)
         # Found out at the first request, by each process: the environment counts, and what is installed.
-        self._client = PerProcess(functools.partial(client_for, self.url, self.options, timeout_s))
+        self._meter = Meter()
+        self._client = PerProcess(functools.partial(_counted_client, self.url, self.options, timeout_s, self._meter))
 
     def __repr__(self) -> str:
         return f"Storage({self.url!r})"  # without the options, which hold secrets
@@ -65,7 +68,7 @@ class Storage:
     @property
     def _backend(self) -> "Directory | Remote":
         if self.local_path is not None:
-            return Directory(self.local_path)
+            return Directory(self.local_path, self._meter)
         note = endpoint_note(self.url, self.options)
         return Remote(self.url, self._client.get(), self.attempts, self.timeout_s, note)
 
@@ -73,6 +76,11 @@ class Storage:
     def client(self) -> str:
         """What carries the bytes: ``files``, ``obstore``, or ``fsspec (s3fs): …`` with the reason."""
         return "files" if self.local_path is not None else self._client.get().name
+
+    @property
+    def cost(self) -> Cost:
+        """What this process has asked of the remote with this object."""
+        return self._meter.cost
 
     @property
     def canonical_url(self) -> str:
@@ -164,3 +172,7 @@ class Storage:
         check_key(key)
         with contextlib.suppress(RemoteNotFoundError):
             self._backend.delete(key)
+
+
+def _counted_client(url: str, options: Mapping[str, object], timeout_s: float, meter: Meter) -> Client:
+    return CountedClient(client_for(url, options, timeout_s), meter)

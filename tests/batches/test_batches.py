@@ -144,7 +144,7 @@ def test_a_gatherer_gives_up_the_maps_of_shards(directory: Path) -> None:
     for number in range(100):
         gatherer.gather(*reader.locate(np.array([number])))
     gc.collect()
-    reader._opened.clear()
+    reader._opener.whole.clear()
     mapped = Path(f"/proc/{os.getpid()}/maps").read_text()
     assert mapped.count(str(directory)) == 1
 

@@ -350,10 +350,10 @@ def test_shards_are_needed_where_their_samples_stand(schedule: Any, epoch_size: 
     sizes = np.concatenate([np.array(each, np.int64) for each in SHARDS])
     shards = np.searchsorted(np.cumsum(sizes), plan.ids_at(World(), epoch, np.arange(epoch_size)), side="right")
     uses = plan.uses(World(), epoch)
-    assert set(shards.tolist()) <= set(uses.shards.tolist())
+    assert set(shards.tolist()) <= set(uses.parts.tolist())
     for position, shard in enumerate(shards.tolist()):
         assert any(
             first <= position <= last
-            for used, first, last in zip(uses.shards, uses.first, uses.last, strict=True)
+            for used, first, last in zip(uses.parts, uses.first, uses.last, strict=True)
             if used == shard
         )

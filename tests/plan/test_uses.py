@@ -26,7 +26,7 @@ def test_every_sample_stands_in_a_stretch_of_its_shard(
     shards = np.repeat(np.arange(len(samples)), samples)[order.samples_at(np.arange(order.num_samples))]
     uses = uses_of_order(order, samples, World())
     for position, shard in enumerate(shards.tolist()):
-        own = uses.shards == shard
+        own = uses.parts == shard
         assert ((uses.first[own] <= position) & (position <= uses.last[own])).any()
         assert uses.next_at(position)[shard] == position
     assert uses.first.min() >= 0
@@ -40,7 +40,7 @@ def test_a_machine_needs_what_its_canonical_nodes_need(counts: list[int], num_no
     shards = np.repeat(np.arange(len(samples)), samples)[order.samples_at(np.arange(order.num_samples))]
     for node in range(num_nodes):
         uses = uses_of_order(order, samples, World(num_nodes=num_nodes, rank=node))
-        assert set(uses.shards.tolist()) >= set(shards[node::num_nodes].tolist())
+        assert set(uses.parts.tolist()) >= set(shards[node::num_nodes].tolist())
         assert (uses.first % num_nodes == node).all()
 
 
@@ -65,7 +65,7 @@ def test_laid_out_ids_have_the_uses_that_they_show() -> None:
 def test_a_forecast_looks_across_the_end_of_the_epoch() -> None:
     def uses(epoch: int) -> Uses:
         first = np.array([0, 10]) if epoch == 3 else np.array([10, 0])
-        return Uses(shards=np.array([0, 1]), first=first, last=first + 9, num_shards=3, epoch_size=20)
+        return Uses(parts=np.array([0, 1]), first=first, last=first + 9, num_parts=3, epoch_size=20)
 
     position = 0
     forecast = Forecast(uses, 3, lambda: position)

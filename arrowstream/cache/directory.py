@@ -1,0 +1,137 @@
+"""One directory of a cache: files appear in it whole, one process fetches each, and all keep within the room."""
+
+import contextlib
+import errno
+import logging
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from arrowstream import ipc
+from arrowstream.cache import names
+from arrowstream.cache.locks import locked
+from arrowstream.cache.room import NoRoomAheadError, Place, Room
+from arrowstream.errors import ArrowStreamError, CorruptShardError, MissingShardError, UnwritableError
+from arrowstream.index import Shard
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_FULL_OR_READ_ONLY = {*_FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
+_IN_THE_WAY = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOENT}  # or taken away, with all that it held
+_log = logging.getLogger(__name__)
+
+
+class CacheDirectory:
+    """A directory that many processes put files into.
+
+    Args:
+        directory: The directory, which need not exist.
+        lock_timeout_s: How long to wait for another process that is fetching the same file, before fetching it too.
+
+    Attributes:
+        room: What it may hold; shared with other directories of a dataset.
+    """
+
+    def __init__(self, directory: Path, *, lock_timeout_s: float) -> None:
+        self.directory = directory
+        self.room = Room(timeout_s=lock_timeout_s)
+        self._lock_timeout_s = lock_timeout_s
+
+    def claimed(self, name: str) -> contextlib.AbstractContextManager[bool]:
+        """Be the one who fetches a file, for a block."""
+        (self.directory / names.TEMPORARY).mkdir(parents=True, exist_ok=True)
+        (self.directory / name).parent.mkdir(parents=True, exist_ok=True)
+        return locked(self.directory / names.LOCK, name, timeout_s=self._lock_timeout_s, what="fetching this")
+
+    def fill(self, num_bytes: int, place: Place, work: Callable[[Path], None], *, ahead: bool) -> None:
+        """Do work that needs room; once more after something was deleted, where the disk turns out to be full.
+
+        Args:
+            num_bytes: Most bytes that will lie in temporary files at a time.
+            place: What they are for.
+            work: Is given the beginning of the temporary files' names.
+            ahead: Whether it is done ahead of time.
+        """
+        while True:
+            try:
+                with self.room.scratch(self.directory, num_bytes, place, ahead=ahead) as scratch:
+                    return work(scratch)
+            except OSError as error:
+                if error.errno not in _FULL or not self._evict(num_bytes, place):
+                    raise
+
+    def _evict(self, num_bytes: int, place: Place) -> bool:
+        deleted = self.room.evict(num_bytes, place)
+        if deleted:
+            _log.warning(
+                "%s: the disk is full; %d files were deleted that can be fetched again. Give cache_limit= to keep "
+                "within the disk, or a larger disk as local=",
+                self.directory,
+                deleted,
+            )
+        return bool(deleted)
+
+
+@contextlib.contextmanager
+def declining() -> Iterator[None]:
+    """End a block early that fetches ahead of time, where there is no room yet."""
+    try:
+        yield
+    except NoRoomAheadError:
+        pass
+    except UnwritableError as error:
+        if error.errno not in _FULL:  # there may be room by the time that it is needed
+            raise
+
+
+def holds(path: Path, shard: Shard) -> bool:
+    """Tell whether a file is the shard, or a record batch of it."""
+    try:
+        return ipc.content_of(ipc.open_file(path).schema) == shard.content
+    except MissingShardError:
+        return False
+    except CorruptShardError:
+        # Nobody writes here but by renaming a whole file: somebody else damaged it, and it is fetched again.
+        return False
+
+
+def mark_used(path: Path) -> None:
+    """Remember when a file was opened last; the disk itself may have been told not to."""
+    with contextlib.suppress(OSError):  # another user's, or deleted just now
+        os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
+
+
+def write_whole(path: Path, text: bytes, scratch: Path) -> None:
+    """Write a file that appears at once, by way of a temporary place."""
+    ready = scratch.with_name(f"{scratch.name}.{uuid.uuid4().hex}")
+    ready.write_bytes(text)
+    ready.replace(path)
+
+
+def flush(path: Path) -> None:
+    """Bring a file, or the names in a directory, to the disk: a rename must not outlive its data."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def writable(directory: Path) -> Iterator[None]:
+    """Say of what goes wrong while a cache is written that it does.
+
+    Raises:
+        UnwritableError: The directory or the disk does not take it.
+    """
+    try:
+        yield
+    except ArrowStreamError:
+        raise
+    except OSError as error:
+        if error.errno not in _FULL_OR_READ_ONLY | _IN_THE_WAY:
+            raise
+        raise UnwritableError(
+            error.errno, f"{error.strerror}; give another directory as local=, or make room in this one", str(directory)
+        ) from error
