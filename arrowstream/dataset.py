@@ -94,6 +94,8 @@ class StreamingDataset:
             together on the same ones. None: as torch.distributed or the launcher has it.
         world_size: How many ranks share out the samples; goes with ``rank``.
         allow_unsafe_types: Whether ``pkl`` columns are read, which run code that came with the data.
+        columns: The columns that samples have, in their order; the others are not decoded, and a ``pkl`` column that is
+            left out needs no trust. None: all that their shard has.
         storage_options: Passed to fsspec's file system as they are.
 
     Raises:
@@ -134,6 +136,7 @@ class StreamingDataset:
         rank: int | None = None,
         world_size: int | None = None,
         allow_unsafe_types: bool = False,
+        columns: Sequence[str] | None = None,
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         if bool(streams) == bool(remote or local):
@@ -172,6 +175,7 @@ class StreamingDataset:
         self.world_size = world_size
         check_arguments(self, [stream.weight for stream in self.streams])
         self.allow_unsafe_types = allow_unsafe_types
+        self.columns = _checked_names(columns)
         self._counter = EpochCounter()
         self._reader: Reader | None = None
         self._idle_batch_readers: dict[Hashable, BatchReader] = {}
@@ -606,5 +610,14 @@ class StreamingDataset:
             allow_unsafe_types=self.allow_unsafe_types,
             cache_limit=self.cache_limit,
             random_access=self.random_access,
+            columns=self.columns,
         )
         return self._reader
+
+
+def _checked_names(columns: Sequence[str] | None) -> tuple[str, ...] | None:
+    if columns is None:
+        return None
+    if isinstance(columns, str) or not columns or len(set(columns)) < len(columns):
+        raise ValueError(f"columns is {columns!r}; expected a list of different names, or None for all")
+    return tuple(columns)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import xxhash
 
 from arrowstream.cache import Cost, Room
-from arrowstream.decode import Decoder, Sample
+from arrowstream.decode import Decoder, Sample, check_columns
 from arrowstream.errors import CacheLimitError, EncodingError, MissingColumnError, MissingShardError
 from arrowstream.index import Index, Shard
 from arrowstream.locate import Locator
@@ -41,9 +41,11 @@ class Reader:
         cache_limit: Bytes that all that is cached may take on the disk.
         random_access: ``shard``, ``record_batch`` or ``auto``: what is fetched for a sample that is asked for by its
             id.
+        columns: The columns to read, in their order; None: all.
 
     Raises:
         IndexFormatError: An index is damaged.
+        MissingColumnError: The shards of an index have no such column.
         StorageError: An index could not be read.
     """
 
@@ -54,11 +56,15 @@ class Reader:
         allow_unsafe_types: bool,
         cache_limit: int | None = None,
         random_access: str = "auto",
+        columns: Sequence[str] | None = None,
     ) -> None:
         self._streams = streams
         self._allow_unsafe_types = allow_unsafe_types
         self._random_access = random_access
+        self._columns = columns
         indexes = [stream.index for stream in streams]
+        for stream, index in zip(streams, indexes, strict=True):
+            _check_declared(columns or (), stream, index)
         self.samples_per_shard: IntArray = np.concatenate([index.samples_per_shard for index in indexes])
         self._first_shards: list[int] = np.cumsum([0, *(index.num_shards for index in indexes[:-1])]).tolist()
         self.samples_per_stream_shard: list[IntArray] = [index.samples_per_shard for index in indexes]
@@ -92,7 +98,10 @@ class Reader:
         """The Arrow schema of the first shard, which is fetched for it, or a part of it."""
         if self._schema is None:
             shard = self._open_rows(0, np.zeros(1, np.int64)) if len(self.samples_per_shard) else None
-            self._schema = shard.schema.remove_metadata() if shard is not None else pa.schema([])
+            whole = shard.schema.remove_metadata() if shard is not None else pa.schema([])
+            # Of no shards, an index declares nothing.
+            names = self._columns if self._columns is not None and shard is not None else whole.names
+            self._schema = pa.schema([whole.field(name) for name in names])
         return self._schema
 
     def read(self, sample_id: int) -> Sample:
@@ -167,7 +176,10 @@ class Reader:
         wanted = list(columns) if columns is not None else self.schema.names
         for name in wanted:
             if name not in self.schema.names:
-                raise MissingColumnError(f"no column is named {name!r}; there are: {', '.join(self.schema.names)}")
+                chosen = " among those that the dataset was told to read" if self._columns is not None else ""
+                raise MissingColumnError(
+                    f"no column is named {name!r}{chosen}; there are: {', '.join(self.schema.names)}"
+                )
         return wanted
 
     def locate(self, ids: IntArray) -> tuple[IntArray, IntArray]:
@@ -281,7 +293,9 @@ class Reader:
 
     def _make_bind(self, source: str) -> Callable[[pa.Schema], Bind]:
         def make_bind(schema: pa.Schema) -> Any:
-            return Decoder(schema, allow_unsafe_types=self._allow_unsafe_types, source=source).bind
+            return Decoder(
+                schema, allow_unsafe_types=self._allow_unsafe_types, source=source, columns=self._columns
+            ).bind
 
         return make_bind
 
@@ -331,6 +345,13 @@ class Reader:
         for number, opened in list(self._opened.items()):
             if opened.is_deleted():
                 self._opened.pop(number, None)
+
+
+def _check_declared(columns: Sequence[str], stream: Stream, index: Index) -> None:
+    """See, before a shard is fetched, that all that declare columns have those that are wanted."""
+    for group in index.groups:
+        if len(group) and group.columns:
+            check_columns(columns, group.columns, stream.storage.url_of(group.basename[0]))
 
 
 def _runs(keys: IntArray, values: IntArray) -> Iterator[tuple[int, IntArray]]:
