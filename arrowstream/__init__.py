@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from arrowstream.indexing import index_files
     from arrowstream.loader import StreamingDataLoader
     from arrowstream.merging import merge_index
-    from arrowstream.scan import scan, to_arrow_dataset
+    from arrowstream.scanning import scan, to_arrow_dataset
     from arrowstream.stream import Stream
     from arrowstream.torch import LocalDataset, StreamingDataset
     from arrowstream.writer import (
@@ -59,8 +59,8 @@ _HOMES = {
     "XSVWriter": "arrowstream.writer",
     "index_files": "arrowstream.indexing",
     "merge_index": "arrowstream.merging",
-    "scan": "arrowstream.scan",
-    "to_arrow_dataset": "arrowstream.scan",
+    "scan": "arrowstream.scanning",
+    "to_arrow_dataset": "arrowstream.scanning",
     "write_dataframe": "arrowstream.frames",
 }
 

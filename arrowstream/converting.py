@@ -2,10 +2,12 @@
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,6 +16,7 @@ import pyarrow as pa
 
 from arrowstream import ipc
 from arrowstream.cache import ShardCache
+from arrowstream.columns.declared import declared_schema
 from arrowstream.errors import DirectoryInUseError, MissingColumnError, RemoteNotFoundError
 from arrowstream.index import INDEX_NAME, Index, parse_index
 from arrowstream.merging import merge_index
@@ -21,7 +24,7 @@ from arrowstream.progress import Progress
 from arrowstream.storage import Storage
 from arrowstream.stream import Stream
 from arrowstream.units import parse_bytes
-from arrowstream.writer import DEFAULT_SIZE_LIMIT, writer_of
+from arrowstream.writer import DEFAULT_SIZE_LIMIT, check_options, writer_of
 
 #: Uncompressed bytes of a part: some shards, so that little is lost when it is interrupted.
 PART_BYTES = 1 << 30
@@ -38,6 +41,7 @@ class Target:
         compression: As the writers take it.
         hashes: Likewise.
         size_limit: Likewise.
+        options: What the writer of the format takes besides (``separator``, ``newline``).
     """
 
     format: str = "mds"
@@ -45,6 +49,7 @@ class Target:
     compression: str | None = None
     hashes: Sequence[str] | None = None
     size_limit: int | str | None = DEFAULT_SIZE_LIMIT
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def convert(
@@ -79,7 +84,9 @@ def convert(
         DirectoryInUseError: ``out`` holds parts of another conversion.
         EncodingError: The format cannot hold a column.
         MissingColumnError: The source has no such column.
+        ValueError: The format only reads, or does not take the options.
     """
+    check_options(target.format, target.options)
     root = os.fspath(out).rstrip("/")
     ranges = _ranges(source.index, parse_bytes(part_bytes))
     parts = [(Storage(f"{root}/part-{number:05d}", options=storage_options), run) for number, run in enumerate(ranges)]
@@ -135,33 +142,38 @@ def _convert_part(source: Stream, target: Target, part: _Part) -> int:
         if dict(there.metadata) != metadata:
             raise DirectoryInUseError(f"{storage.url}: holds a part of another conversion; give another directory")
         return there.num_samples
-    with writer_of(target.format)(
-        out=storage.url,
-        columns=_columns(index, shards, target.columns),
-        compression=target.compression,
-        hashes=target.hashes,
-        size_limit=target.size_limit,
-        exist_ok=True,
-        metadata=metadata,
-        storage_options=storage.options,
-    ) as writer:
-        for batch in _batches(source, shards):
-            writer.write_batch(batch)
-        return writer.finish().num_samples
+    with closing(_batches(source, shards)) as batches:
+        first = next(batches, None)
+        schema = first.schema if first is not None else _declared(index)
+        with writer_of(target.format)(
+            out=storage.url,
+            columns=pa.schema([schema.field(name) for name in _chosen(schema, target.columns)]),
+            compression=target.compression,
+            hashes=target.hashes,
+            size_limit=target.size_limit,
+            exist_ok=True,
+            metadata=metadata,
+            storage_options=storage.options,
+            **target.options,
+        ) as writer:
+            for batch in chain([first] if first is not None else [], batches):
+                writer.write_batch(batch)
+            return writer.finish().num_samples
 
 
-def _columns(index: Index, shards: range, wanted: Sequence[str] | None) -> dict[str, str]:
-    """Give the encodings of the columns to write."""
-    if not shards:
-        return dict(index.groups[0].columns) if index.groups else {}
-    columns = index.shard(shards.start).columns
+def _declared(index: Index) -> pa.Schema:
+    """Give the columns of a dataset without samples."""
+    return declared_schema(index.groups[0].columns if index.groups else {})
+
+
+def _chosen(schema: pa.Schema, wanted: Sequence[str] | None) -> list[str]:
     for name in wanted or ():
-        if name not in columns:
-            raise MissingColumnError(f"no column is named {name!r}; there are: {', '.join(columns)}")
-    return {name: columns[name] for name in wanted or columns}
+        if name not in schema.names:
+            raise MissingColumnError(f"no column is named {name!r}; there are: {', '.join(schema.names)}")
+    return list(wanted or schema.names)
 
 
-def _batches(source: Stream, shards: Iterable[int]) -> Iterator[pa.RecordBatch]:
+def _batches(source: Stream, shards: Iterable[int]) -> Generator[pa.RecordBatch, None, None]:
     with TemporaryDirectory(prefix="arrowstream-convert-") as scratch:
         fetched = ShardCache(source.storage, Path(scratch))
         for number in shards:

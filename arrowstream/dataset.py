@@ -89,6 +89,8 @@ class StreamingDataset(Resumable):
             together on the same ones. None: as torch.distributed or the launcher has it.
         world_size: How many ranks share out the samples; goes with ``rank``.
         allow_unsafe_types: Whether ``pkl`` columns are read, which run code that came with the data.
+        columns: The columns that samples have, in their order; the others are not decoded, and a ``pkl`` column that is
+            left out needs no trust. None: all that their shard has.
         storage_options: Passed to fsspec's file system as they are.
 
     Raises:
@@ -129,6 +131,7 @@ class StreamingDataset(Resumable):
         rank: int | None = None,
         world_size: int | None = None,
         allow_unsafe_types: bool = False,
+        columns: Sequence[str] | None = None,
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         if bool(streams) == bool(remote or local):
@@ -164,6 +167,7 @@ class StreamingDataset(Resumable):
         self.shuffle_budget = parse_bytes(shuffle_budget) if shuffle_budget is not None else None
         check_arguments(self, [stream.weight for stream in self.streams])
         self.allow_unsafe_types = allow_unsafe_types
+        self.columns = _checked_names(columns)
         self._reader: Reader | None = None
         self._idle_batch_readers: dict[Hashable, BatchReader] = {}
 
@@ -412,5 +416,14 @@ class StreamingDataset(Resumable):
             allow_unsafe_types=self.allow_unsafe_types,
             cache_limit=self.cache_limit,
             random_access=self.random_access,
+            columns=self.columns,
         )
         return self._reader
+
+
+def _checked_names(columns: Sequence[str] | None) -> tuple[str, ...] | None:
+    if columns is None:
+        return None
+    if isinstance(columns, str) or not columns or len(set(columns)) < len(columns):
+        raise ValueError(f"columns is {columns!r}; expected a list of different names, or None for all")
+    return tuple(columns)

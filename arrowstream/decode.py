@@ -10,14 +10,14 @@ column instead takes half as long again (0.98 against 0.66 us for four columns).
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
 
 from arrowstream.columns import Encoding, encoding_of
-from arrowstream.errors import EncodingError, UnknownEncodingError, UnsafeTypeError
+from arrowstream.errors import EncodingError, MissingColumnError, UnknownEncodingError, UnsafeTypeError
 
 Sample = dict[str, Any]
 ReadRow = Callable[[int], Sample]
@@ -32,16 +32,25 @@ class Decoder:
         schema: Of a shard.
         allow_unsafe_types: Whether columns may be read that run code (pickle).
         source: The shard; errors name it.
+        columns: The columns to read, in their order; None: all.
 
     Raises:
+        MissingColumnError: There is no such column.
         UnsafeTypeError: A column would run code and that is not allowed.
         EncodingError: A field claims an encoding that its type does not fit.
         UnknownEncodingError: A field names an encoding that does not exist.
     """
 
-    def __init__(self, schema: pa.Schema, *, allow_unsafe_types: bool, source: str) -> None:
+    def __init__(
+        self, schema: pa.Schema, *, allow_unsafe_types: bool, source: str, columns: Sequence[str] | None = None
+    ) -> None:
+        names = schema.names if columns is None else columns
+        check_columns(names, schema.names, source)
+        self._numbers = range(len(names)) if columns is None else [schema.get_field_index(name) for name in names]
         try:
-            self._encodings: list[tuple[str, Encoding]] = [(field.name, encoding_of(field)) for field in schema]
+            self._encodings: list[tuple[str, Encoding]] = [
+                (schema.field(number).name, encoding_of(schema.field(number))) for number in self._numbers
+            ]
         except (EncodingError, UnknownEncodingError) as error:
             raise type(error)(f"{source}: {error}") from error
         for name, encoding in self._encodings:
@@ -61,8 +70,22 @@ class Decoder:
             A function of a row in [0, batch.num_rows). What it returns owns its memory.
         """
         return bind_rows(
-            [(name, encoding, batch.column(number)) for number, (name, encoding) in enumerate(self._encodings)]
+            [
+                (name, encoding, batch.column(number))
+                for number, (name, encoding) in zip(self._numbers, self._encodings, strict=True)
+            ]
         )
+
+
+def check_columns(wanted: Sequence[str], there: Collection[str], source: str) -> None:
+    """See that all columns that are wanted are there.
+
+    Raises:
+        MissingColumnError: One is not.
+    """
+    for name in wanted:
+        if name not in there:
+            raise MissingColumnError(f"{source}: no column is named {name!r}; there are: {', '.join(there)}")
 
 
 def bind_rows(arrays: Sequence[tuple[str, Encoding, pa.Array]]) -> ReadRow:

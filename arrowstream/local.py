@@ -17,17 +17,25 @@ class LocalDataset:
         local: The directory that holds ``index.json`` and the shards.
         split: Subdirectory of it.
         allow_unsafe_types: Whether ``pkl`` columns are read, which run code that came with the data.
+        columns: The columns that samples have, in their order; None: all that their shard has.
 
     Raises:
         ValueError: ``local`` is empty.
     """
 
     def __init__(
-        self, local: str | os.PathLike[str], split: str | None = None, *, allow_unsafe_types: bool = False
+        self,
+        local: str | os.PathLike[str],
+        split: str | None = None,
+        *,
+        allow_unsafe_types: bool = False,
+        columns: Sequence[str] | None = None,
     ) -> None:
         self.local = os.fspath(local)
         self.split = split
-        self._samples = StreamingDataset(local=local, split=split, allow_unsafe_types=allow_unsafe_types)
+        self._samples = StreamingDataset(
+            local=local, split=split, allow_unsafe_types=allow_unsafe_types, columns=columns
+        )
 
     @property
     def size(self) -> int:

@@ -37,6 +37,7 @@ class Opener:
         room: What their caches may hold.
         allow_unsafe_types: Whether ``pkl`` columns are read.
         random_access: What is fetched where there is no iteration: one of ``RANDOM_ACCESS``.
+        columns: Those that are decoded; None: all.
 
     Attributes:
         whole: The shards that are open, by number.
@@ -45,11 +46,20 @@ class Opener:
         seconds: Spent opening, waiting for arrival included.
     """
 
-    def __init__(self, streams: Sequence[Stream], room: Room, *, allow_unsafe_types: bool, random_access: str) -> None:
+    def __init__(
+        self,
+        streams: Sequence[Stream],
+        room: Room,
+        *,
+        allow_unsafe_types: bool,
+        random_access: str,
+        columns: Sequence[str] | None,
+    ) -> None:
         self._streams = streams
         self._room = room
         self._allow_unsafe_types = allow_unsafe_types
         self._random_access = random_access
+        self._columns = columns
         num_shards = [stream.index.num_shards for stream in streams]
         self.first_shards: list[int] = np.cumsum([0, *num_shards[:-1]]).tolist()
         self.whole: dict[int, OpenShard] = {}
@@ -190,7 +200,9 @@ class Opener:
 
     def _make_bind(self, source: str) -> Callable[[pa.Schema], Bind]:
         def make_bind(schema: pa.Schema) -> Any:
-            return Decoder(schema, allow_unsafe_types=self._allow_unsafe_types, source=source).bind
+            return Decoder(
+                schema, allow_unsafe_types=self._allow_unsafe_types, source=source, columns=self._columns
+            ).bind
 
         return make_bind
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import xxhash
 
 from arrowstream.cache import Room, has_ranges
-from arrowstream.decode import Sample
+from arrowstream.decode import Sample, check_columns
 from arrowstream.errors import CacheLimitError, EncodingError, MissingColumnError
 from arrowstream.index import Index
 from arrowstream.locate import Locator
@@ -38,9 +38,11 @@ class Reader:
         cache_limit: Bytes that all that is cached may take on the disk.
         random_access: ``shard``, ``record_batch`` or ``auto``: what is fetched for a sample that is asked for by its
             id.
+        columns: The columns to read, in their order; None: all.
 
     Raises:
         IndexFormatError: An index is damaged.
+        MissingColumnError: The shards of an index have no such column.
         StorageError: An index could not be read.
     """
 
@@ -51,9 +53,13 @@ class Reader:
         allow_unsafe_types: bool,
         cache_limit: int | None = None,
         random_access: str = "auto",
+        columns: Sequence[str] | None = None,
     ) -> None:
         self._streams = streams
+        self._columns = columns
         indexes = [stream.index for stream in streams]
+        for stream, index in zip(streams, indexes, strict=True):
+            _check_declared(columns or (), stream, index)
         self.samples_per_shard: IntArray = np.concatenate([index.samples_per_shard for index in indexes])
         self.samples_per_stream_shard: list[IntArray] = [index.samples_per_shard for index in indexes]
         self.shards = shards_of(indexes)
@@ -63,7 +69,13 @@ class Reader:
         self._starts: list[int] = self._locator.starts.tolist()
         self._schema: pa.Schema | None = None
         self._room = Room(cache_limit, timeout_s=max(stream.lock_timeout_s for stream in streams))
-        self._opener = Opener(streams, self._room, allow_unsafe_types=allow_unsafe_types, random_access=random_access)
+        self._opener = Opener(
+            streams,
+            self._room,
+            allow_unsafe_types=allow_unsafe_types,
+            random_access=random_access,
+            columns=columns,
+        )
         for stream, first_shard in zip(streams, self._opener.first_shards, strict=True):
             if stream.uses_cache:
                 stream.cache.room = self._room
@@ -88,7 +100,10 @@ class Reader:
         """The Arrow schema of the first shard, which is fetched for it, or a part of it."""
         if self._schema is None:
             shard = self._opener.open_rows(0, np.zeros(1, np.int64)) if len(self.samples_per_shard) else None
-            self._schema = shard.schema.remove_metadata() if shard is not None else pa.schema([])
+            whole = shard.schema.remove_metadata() if shard is not None else pa.schema([])
+            # Of no shards, an index declares nothing.
+            names = self._columns if self._columns is not None and shard is not None else whole.names
+            self._schema = pa.schema([whole.field(name) for name in names])
         return self._schema
 
     def read(self, sample_id: int) -> Sample:
@@ -170,7 +185,10 @@ class Reader:
         wanted = list(columns) if columns is not None else self.schema.names
         for name in wanted:
             if name not in self.schema.names:
-                raise MissingColumnError(f"no column is named {name!r}; there are: {', '.join(self.schema.names)}")
+                chosen = " among those that the dataset was told to read" if self._columns is not None else ""
+                raise MissingColumnError(
+                    f"no column is named {name!r}{chosen}; there are: {', '.join(self.schema.names)}"
+                )
         return wanted
 
     def locate(self, ids: IntArray) -> tuple[IntArray, IntArray]:
@@ -256,6 +274,13 @@ class Reader:
                     unpacking = max(unpacking, stream.cache.peak_bytes(shard) - shard.raw_bytes)
                 number += len(group)
         return sizes, unpacking
+
+
+def _check_declared(columns: Sequence[str], stream: Stream, index: Index) -> None:
+    """See, before a shard is fetched, that all that declare columns have those that are wanted."""
+    for group in index.groups:
+        if len(group) and group.columns:
+            check_columns(columns, group.columns, stream.storage.url_of(group.basename[0]))
 
 
 def _runs(keys: IntArray, values: IntArray) -> Iterator[tuple[int, IntArray]]:

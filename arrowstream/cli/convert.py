@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from arrowstream.cli.places import add_dataset
+from arrowstream.cli.places import add_dataset, add_options, read_options
 from arrowstream.cli.report import Report
 from arrowstream.converting import Target, convert
 from arrowstream.stream import Stream
@@ -25,6 +25,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--hashes", nargs="+", metavar="HASH", help="hashes to store beside xxh3_64")
     parser.add_argument("--size-limit", default="64mb", help="uncompressed bytes of a shard (default: %(default)s)")
     parser.add_argument("--part-bytes", default="1gb", help="bytes that are one step of it (default: %(default)s)")
+    add_options(parser, "for the writer of the format (separator, newline)")
     parser.add_argument("--jobs", type=int, help="processes (default: one a core)")
     parser.add_argument("--out-storage-options", type=json.loads, metavar="JSON", help="credentials, … of OUT")
     return parser
@@ -41,6 +42,7 @@ def run(arguments: argparse.Namespace) -> Report:
             compression=arguments.compression,
             hashes=arguments.hashes,
             size_limit=arguments.size_limit,
+            options=read_options(arguments),
         ),
         jobs=arguments.jobs,
         part_bytes=arguments.part_bytes,

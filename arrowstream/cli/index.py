@@ -3,8 +3,8 @@
 import argparse
 import json
 import sys
-from typing import Any
 
+from arrowstream.cli.places import add_options, read_options
 from arrowstream.cli.report import Report
 from arrowstream.indexing import index_files
 
@@ -21,13 +21,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--format", metavar="NAME", help="of all files; otherwise as their suffixes say")
     parser.add_argument("--pattern", metavar="GLOB", help="which files, by their path below the source")
     parser.add_argument("--columns", metavar="A,B", help="the columns to stream, separated by commas; otherwise all")
-    parser.add_argument(
-        "--option",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="for the format; the value is JSON, or else text; may be given several times",
-    )
+    add_options(parser, "for the format")
     parser.add_argument(
         "--out",
         metavar="PATH_OR_URL",
@@ -50,7 +44,7 @@ def run(arguments: argparse.Namespace) -> Report:
         format=arguments.format,
         pattern=arguments.pattern,
         columns=arguments.columns.split(",") if arguments.columns is not None else None,
-        options=dict(_option(text) for text in arguments.option),
+        options=read_options(arguments),
         hashes=arguments.hash,
         jobs=arguments.jobs,
         rebuild=arguments.rebuild,
@@ -71,13 +65,3 @@ def run(arguments: argparse.Namespace) -> Report:
         },
         tables={"columns": [{"column": name, "type": kind} for name, kind in columns.items()]},
     )
-
-
-def _option(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise ValueError(f"--option {text}: expected NAME=VALUE")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value

@@ -1,7 +1,8 @@
-"""Datasets as the command line names them."""
+"""Datasets and options as the command line names them."""
 
 import argparse
 import json
+from typing import Any
 
 from arrowstream.dataset import StreamingDataset
 
@@ -29,3 +30,33 @@ def open_dataset(arguments: argparse.Namespace) -> StreamingDataset:
     return StreamingDataset(
         remote=arguments.dataset, storage_options=arguments.storage_options, allow_unsafe_types=True
     )
+
+
+def add_options(parser: argparse.ArgumentParser, purpose: str) -> None:
+    """Take options of a format, each by its name."""
+    parser.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help=f"{purpose}; the value is JSON, or else text; may be given several times",
+    )
+
+
+def read_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Read the options of a format.
+
+    Raises:
+        ValueError: One has no name.
+    """
+    return dict(_option(text) for text in arguments.option)
+
+
+def _option(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"--option {text}: expected NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value

@@ -10,7 +10,7 @@ from arrowstream.cli.places import add_dataset, open_dataset
 from arrowstream.cli.report import Report
 from arrowstream.errors import MissingColumnError
 from arrowstream.progress import Progress
-from arrowstream.scan import to_arrow_dataset
+from arrowstream.scanning import to_arrow_dataset
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:

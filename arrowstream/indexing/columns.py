@@ -69,7 +69,7 @@ def _widened(one: str, other: str) -> str:
     for encoding in encodings:
         # Types alone do not say what text of JSON, or bytes of an image, mean.
         if infer_encoding(pa.field("", encoding.arrow_type)).arrow_type != encoding.arrow_type or (
-            encoding.name not in {"int", str(encoding.arrow_type)}
+            encoding.name not in {"int", "float", str(encoding.arrow_type)}
             and infer_encoding(pa.field("", encoding.arrow_type)).name != encoding.name
         ):
             raise EncodingError(f"{encoding.name} goes with itself alone")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from arrowstream.compression import decompress_file
-from arrowstream.errors import CorruptShardError, EncodingError
+from arrowstream.errors import CorruptShardError, EncodingError, IndexFormatError, UnknownEncodingError
 from arrowstream.format import Description, Format
 from arrowstream.hashing import hash_stream
 from arrowstream.indexing.files import FoundFile
@@ -47,6 +47,7 @@ def describe_file(
     Raises:
         CorruptShardError: It is of none of its formats.
         EncodingError: It has a column that no index can declare.
+        IndexFormatError: One of its formats does not take the options.
         StorageError: It could not be read.
     """
     entry = file.entry
@@ -57,7 +58,7 @@ def describe_file(
         else:
             kind, description = _describe(cast("BinaryIO", far), file.formats, options)
             num_bytes = description.raw_bytes if description.raw_bytes is not None else entry.num_bytes
-    except (CorruptShardError, EncodingError) as error:
+    except (CorruptShardError, EncodingError, IndexFormatError, UnknownEncodingError) as error:
         raise type(error)(f"{storage.url_of(entry.key)}: {error}") from error
     digests = hash_stream(cast("BinaryIO", far), hashes) if hashes else {}
     columns = interned.setdefault(tuple(description.columns.items()), description.columns)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 import pyarrow as pa
 
-from arrowstream.columns import Encoding
+from arrowstream.columns import Encoding, parse_encoding
 from arrowstream.errors import ArrowStreamError, EncodingError, MissingColumnError
 from arrowstream.format import WriteSettings
 from arrowstream.hashing import DEFAULT_HASH, check_hash_names
@@ -62,6 +62,7 @@ class ShardWriter:
 
     format_name: ClassVar[str]
     #: What the format has to know of its files; the index keeps it.
+    option_names: ClassVar[tuple[str, ...]] = ()
     _format_options: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(
@@ -339,6 +340,11 @@ class MosaicWriter(ShardWriter):
 
     format_name = "mosaic"
 
+    def _set_encodings(self, encodings: dict[str, Encoding]) -> None:
+        # Only its text knows "float"; the values are the same.
+        double = parse_encoding("float64")
+        super()._set_encodings({name: double if each.name == "float" else each for name, each in encodings.items()})
+
 
 class ParquetWriter(ShardWriter):
     """Writes Parquet files, each row group of which is what a record batch of an MDS shard would be.
@@ -347,13 +353,3 @@ class ParquetWriter(ShardWriter):
     """
 
     format_name = "parquet"
-
-
-def writer_of(format_name: str) -> type[ShardWriter]:
-    """Give the writer of a format.
-
-    Raises:
-        UnknownFormatError: It is not installed.
-    """
-    load_format(format_name)
-    return type("Writer", (ShardWriter,), {"format_name": format_name})

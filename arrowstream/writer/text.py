@@ -1,7 +1,7 @@
 """Writers of text: CSV, TSV, XSV and JSON Lines."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict, Unpack
+from typing import Any, ClassVar, TypedDict, Unpack
 
 from arrowstream.writer.output import Out
 from arrowstream.writer.schema import Columns
@@ -45,6 +45,7 @@ class XSVWriter(ShardWriter):
     """
 
     format_name = "xsv"
+    option_names: ClassVar[tuple[str, ...]] = ("separator", "newline")
 
     def __init__(
         self,
@@ -68,6 +69,7 @@ class CSVWriter(XSVWriter):
     """Writes CSV; see :class:`XSVWriter`."""
 
     format_name = "csv"
+    option_names: ClassVar[tuple[str, ...]] = ("newline",)
 
     def __init__(
         self, *, columns: Columns | None = None, newline: str = "\n", **arguments: Unpack[WriterArguments]
@@ -79,6 +81,7 @@ class TSVWriter(XSVWriter):
     """Writes TSV; see :class:`XSVWriter`."""
 
     format_name = "tsv"
+    option_names: ClassVar[tuple[str, ...]] = ("newline",)
 
     def __init__(
         self, *, columns: Columns | None = None, newline: str = "\n", **arguments: Unpack[WriterArguments]
@@ -100,6 +103,7 @@ class JSONWriter(ShardWriter):
     """
 
     format_name = "jsonl"
+    option_names: ClassVar[tuple[str, ...]] = ("newline",)
 
     def __init__(
         self, *, columns: Columns | None = None, newline: str = "\n", **arguments: Unpack[WriterArguments]

@@ -84,4 +84,5 @@ class TSV(XSV):
 
     name: ClassVar[str] = "tsv"
     suffix: ClassVar[str] = ".tsv"
+    suffixes: ClassVar[tuple[str, ...]] = (".tsv", ".tab")
     separator: ClassVar[str | None] = "\t"

@@ -27,6 +27,7 @@ class JSONL(Format):
 
     name: ClassVar[str] = "jsonl"
     suffix: ClassVar[str] = ".jsonl"
+    suffixes: ClassVar[tuple[str, ...]] = (".jsonl", ".ndjson", ".json")
 
     def transcode(self, source: Path, target: Path, shard: Shard) -> None:
         """Parse the lines as the types that the index declares."""

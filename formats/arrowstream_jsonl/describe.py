@@ -54,7 +54,7 @@ def describe_file(file: BinaryIO, newline: str, options: Mapping[str, Any]) -> D
         line += block.count(b"\n")
     columns = {name: declared.get(name) or _encoding(kind) for name, kind in found.items()}
     columns |= {name: declared[name] for name in declared if name not in columns}
-    if not columns:
+    if num_samples and not columns:
         raise CorruptShardError("holds no objects with keys; name its columns in the options")
     return Description(
         num_samples=num_samples,

@@ -88,3 +88,12 @@ def test_the_wheel_holds_every_format_and_the_types(tmp_path: Path) -> None:
     }
     assert sources <= names
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {name.partition("/")[0] for name in sources}
+
+
+def test_a_name_is_not_hidden_by_the_module_it_comes_from() -> None:
+    program = (
+        "import importlib, pkgutil, arrowstream\n"
+        "modules = {each.name for each in pkgutil.iter_modules(arrowstream.__path__)}\n"
+        "assert not modules & set(arrowstream.__all__), modules & set(arrowstream.__all__)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
