@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from arrowstream.indexing import index_files
     from arrowstream.merging import merge_index
     from arrowstream.scan import scan, to_arrow_dataset
+    from arrowstream.sequences import pack_sequences
     from arrowstream.stream import Stream
-    from arrowstream.torch import LocalDataset, StreamingDataset
+    from arrowstream.torch import LocalDataset, SequenceDataset, StreamingDataset
     from arrowstream.writer import (
         CSVWriter,
         JSONWriter,
@@ -32,19 +33,25 @@ __all__ = [
     "MDSWriter",
     "MosaicWriter",
     "ParquetWriter",
+    "SequenceDataset",
     "Stream",
     "StreamingDataset",
     "TSVWriter",
     "XSVWriter",
     "index_files",
     "merge_index",
+    "pack_sequences",
     "scan",
     "to_arrow_dataset",
     "write_dataframe",
 ]
 
 #: Without torch these are the same, but not known to its loaders as IterableDataset and Dataset.
-_FOR_TORCH = {"LocalDataset": "arrowstream.local", "StreamingDataset": "arrowstream.dataset"}
+_FOR_TORCH = {
+    "LocalDataset": "arrowstream.local",
+    "SequenceDataset": "arrowstream.sequences",
+    "StreamingDataset": "arrowstream.dataset",
+}
 _HOMES = {
     "CSVWriter": "arrowstream.writer",
     "JSONWriter": "arrowstream.writer",
@@ -56,6 +63,7 @@ _HOMES = {
     "XSVWriter": "arrowstream.writer",
     "index_files": "arrowstream.indexing",
     "merge_index": "arrowstream.merging",
+    "pack_sequences": "arrowstream.sequences",
     "scan": "arrowstream.scan",
     "to_arrow_dataset": "arrowstream.scan",
     "write_dataframe": "arrowstream.frames",

@@ -424,14 +424,8 @@ class StreamingDataset:
         num_threads = 1 if num_threads is None and self._worker() else num_threads
         key = (tuple(columns) if columns is not None else None, as_, images, ragged, num_threads)
         # What an epoch found out serves the next one; epochs at the same time have one each.
-        batch_reader = self._idle_batch_readers.pop(key, None) or make_batch_reader(
-            self._reader or self._load(),
-            columns,
-            as_,
-            self._batch_forms(),
-            images=images,
-            ragged=ragged,
-            num_threads=num_threads,
+        batch_reader = self._idle_batch_readers.pop(key, None) or self._make_batch_reader(
+            columns, as_, images=images, ragged=ragged, num_threads=num_threads
         )
         world, cursor = self._begin_iteration()
         return self._iterate_batches(batch_reader, key, batch_size, world, cursor)
@@ -457,6 +451,18 @@ class StreamingDataset:
         finally:
             prefetcher.cancel()
             self._idle_batch_readers = {key: batch_reader}  # one alone: it holds maps of shards
+
+    def _make_batch_reader(
+        self,
+        columns: Sequence[str] | None,
+        as_: str,
+        *,
+        images: Images = "pil",
+        ragged: RaggedForm | None = None,
+        num_threads: int | None = None,
+    ) -> BatchReader:
+        reader, forms = self._reader or self._load(), self._batch_forms()
+        return make_batch_reader(reader, columns, as_, forms, images=images, ragged=ragged, num_threads=num_threads)
 
     def _batch_forms(self) -> dict[str, BatchForm]:
         """Give what columns can be made into; the class for torch knows tensors too."""

@@ -213,6 +213,11 @@ class Reader:
                 paths.append((first_id, cache.fetch(shard, number)))
         return paths
 
+    def describe(self, number: int) -> str:
+        """Name a shard, for an error."""
+        stream, shard = self._shard(number)
+        return stream.storage.url_of(shard.basename)
+
     def _shard(self, number: int) -> tuple[Stream, Shard]:
         place = bisect_right(self._first_shards, number) - 1
         stream = self._streams[place]

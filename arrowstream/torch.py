@@ -7,7 +7,7 @@ from typing import Any
 from torch import distributed
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
-from arrowstream import dataset, local
+from arrowstream import dataset, local, sequences
 from arrowstream.batch_forms import BatchForm
 from arrowstream.collate import TorchForm
 from arrowstream.world import World
@@ -52,6 +52,10 @@ class StreamingDataset(dataset.StreamingDataset, IterableDataset[Any]):
         self._iterations += 1
         # The loader draws a seed for each of its iterators and gives worker w the seed + w.
         return worker.seed - worker.id, self._iterations
+
+
+class SequenceDataset(sequences.SequenceDataset, StreamingDataset):
+    """Sequences as an ``IterableDataset``; see :class:`arrowstream.sequences.SequenceDataset` for its arguments."""
 
 
 class LocalDataset(local.LocalDataset, Dataset[Any]):
