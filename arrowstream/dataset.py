@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from arrowstream.cursor import Cursor
 from arrowstream.decode import Sample
 from arrowstream.epochs import EpochCounter
 from arrowstream.locate import resolve_ids
+from arrowstream.map_style import MapStyleDataset
 from arrowstream.padding import mark_padding
 from arrowstream.plan.arguments import check_arguments, choose_plan
 from arrowstream.plan.epoch_plan import EpochPlan
@@ -99,6 +100,8 @@ class StreamingDataset:
     Raises:
         ValueError: Arguments contradict each other or are out of range.
     """
+
+    _map_style_class: ClassVar[type[MapStyleDataset]] = MapStyleDataset
 
     def __init__(
         self,
@@ -301,6 +304,29 @@ class StreamingDataset:
             MissingColumnError: There is no such column.
         """
         return (self._reader or self._load()).take(resolve_ids(ids, self.size).reshape(-1), columns)
+
+    def map_style(
+        self,
+        as_: str | None = None,
+        *,
+        columns: Sequence[str] | None = None,
+        images: Images = "pil",
+        ragged: RaggedForm | None = None,
+    ) -> MapStyleDataset:
+        """Give a view of all samples by their ids, for loaders and samplers that want a map-style dataset.
+
+        Its ``sampler()`` gives the ids of this rank in the order of the plan.
+
+        Args:
+            as_: What the view's ``__getitems__`` gives: None for samples, or the form of whole batches.
+            columns: The columns of a batch; None: all.
+            images: As for ``batches``.
+            ragged: As for ``batches``.
+
+        Raises:
+            ValueError: Columns or forms are given for samples.
+        """
+        return self._map_style_class(self, as_=as_, columns=columns, images=images, ragged=ragged)
 
     # One after the other ---------------------------------------------------------------------------------------------
 
