@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from arrowstream.loader import StreamingDataLoader
     from arrowstream.merging import merge_index
     from arrowstream.scanning import scan, to_arrow_dataset
+    from arrowstream.sequences import pack_sequences
     from arrowstream.stream import Stream
-    from arrowstream.torch import LocalDataset, StreamingDataset
+    from arrowstream.torch import LocalDataset, SequenceDataset, StreamingDataset
     from arrowstream.writer import (
         CSVWriter,
         JSONWriter,
@@ -33,6 +34,7 @@ __all__ = [
     "MDSWriter",
     "MosaicWriter",
     "ParquetWriter",
+    "SequenceDataset",
     "Stream",
     "StreamingDataLoader",
     "StreamingDataset",
@@ -40,13 +42,18 @@ __all__ = [
     "XSVWriter",
     "index_files",
     "merge_index",
+    "pack_sequences",
     "scan",
     "to_arrow_dataset",
     "write_dataframe",
 ]
 
 #: Without torch these are the same, but not known to its loaders as IterableDataset and Dataset.
-_FOR_TORCH = {"LocalDataset": "arrowstream.local", "StreamingDataset": "arrowstream.dataset"}
+_FOR_TORCH = {
+    "LocalDataset": "arrowstream.local",
+    "SequenceDataset": "arrowstream.sequences",
+    "StreamingDataset": "arrowstream.dataset",
+}
 _HOMES = {
     "CSVWriter": "arrowstream.writer",
     "JSONWriter": "arrowstream.writer",
@@ -59,6 +66,7 @@ _HOMES = {
     "XSVWriter": "arrowstream.writer",
     "index_files": "arrowstream.indexing",
     "merge_index": "arrowstream.merging",
+    "pack_sequences": "arrowstream.sequences",
     "scan": "arrowstream.scanning",
     "to_arrow_dataset": "arrowstream.scanning",
     "write_dataframe": "arrowstream.frames",

@@ -130,16 +130,27 @@ def make_batch_reader(
         raise ValueError(f"num_threads is {num_threads}; expected at least 1")
     _check_one_of("images", images, ("pil", "array"))
     _check_one_of("ragged", ragged, (None, "offsets", "pad"))
-    _check_one_of("as_", as_, ("torch", "numpy", "arrow"))
-    if as_ == "arrow":
+    form = form_for(as_, forms)
+    if form is None:
         return ArrowBatchReader(reader, columns)
-    if as_ not in forms:
+    gatherer = Gatherer(reader, columns)
+    return ColumnBatchReader(gatherer, form, images=images, ragged=ragged, num_threads=num_threads)
+
+
+def form_for(as_: str, forms: Mapping[str, BatchForm]) -> BatchForm | None:
+    """Choose the form of a batch; None for Arrow's own.
+
+    Raises:
+        ValueError: There is no such form.
+        MissingDependencyError: Tensors are wanted, and the forms that the dataset knows are without them.
+    """
+    _check_one_of("as_", as_, ("torch", "numpy", "arrow"))
+    if as_ != "arrow" and as_ not in forms:
         raise MissingDependencyError(
             "batches of tensors need torch: install it with pip install 'arrowstream[torch]' and take the dataset "
             "from arrowstream itself, or pass as_='numpy' or as_='arrow'"
         )
-    gatherer = Gatherer(reader, columns)
-    return ColumnBatchReader(gatherer, forms[as_], images=images, ragged=ragged, num_threads=num_threads)
+    return forms.get(as_)
 
 
 def check_batch_size(batch_size: int | None) -> int:

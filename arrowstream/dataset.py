@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from arrowstream.batches import BatchReader, Images, RaggedForm, check_batch_siz
 from arrowstream.cursor import Cursor
 from arrowstream.decode import Sample
 from arrowstream.locate import resolve_ids
+from arrowstream.map_style import MapStyleDataset
 from arrowstream.opening import RANDOM_ACCESS
 from arrowstream.plan.arguments import check_arguments, choose_plan
 from arrowstream.plan.epoch_plan import EpochPlan
@@ -96,6 +97,8 @@ class StreamingDataset(Resumable):
     Raises:
         ValueError: Arguments contradict each other or are out of range.
     """
+
+    _map_style_class: ClassVar[type[MapStyleDataset]] = MapStyleDataset
 
     def __init__(
         self,
@@ -284,6 +287,29 @@ class StreamingDataset(Resumable):
         """
         return (self._reader or self._load()).take(resolve_ids(ids, self.size).reshape(-1), columns)
 
+    def map_style(
+        self,
+        as_: str | None = None,
+        *,
+        columns: Sequence[str] | None = None,
+        images: Images = "pil",
+        ragged: RaggedForm | None = None,
+    ) -> MapStyleDataset:
+        """Give a view of all samples by their ids, for loaders and samplers that want a map-style dataset.
+
+        Its ``sampler()`` gives the ids of this rank in the order of the plan.
+
+        Args:
+            as_: What the view's ``__getitems__`` gives: None for samples, or the form of whole batches.
+            columns: The columns of a batch; None: all.
+            images: As for ``batches``.
+            ragged: As for ``batches``.
+
+        Raises:
+            ValueError: Columns or forms are given for samples.
+        """
+        return self._map_style_class(self, as_=as_, columns=columns, images=images, ragged=ragged)
+
     # One after the other ---------------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Any]:
@@ -372,14 +398,8 @@ class StreamingDataset(Resumable):
         num_threads = 1 if num_threads is None and self._worker() else num_threads
         key = (tuple(columns) if columns is not None else None, as_, images, ragged, num_threads)
         # What an epoch found out serves the next one; epochs at the same time have one each.
-        batch_reader = self._idle_batch_readers.pop(key, None) or make_batch_reader(
-            self._reader or self._load(),
-            columns,
-            as_,
-            self._batch_forms(),
-            images=images,
-            ragged=ragged,
-            num_threads=num_threads,
+        batch_reader = self._idle_batch_readers.pop(key, None) or self._make_batch_reader(
+            columns, as_, images=images, ragged=ragged, num_threads=num_threads
         )
         return self._iterate_batches(batch_reader, key, batch_size, num_ahead, self._begin_iteration())
 
@@ -391,6 +411,18 @@ class StreamingDataset(Resumable):
                 yield from share.batches(batch_reader, batch_size, num_ahead)
             finally:
                 self._idle_batch_readers = {key: batch_reader}  # one alone: it holds maps of shards
+
+    def _make_batch_reader(
+        self,
+        columns: Sequence[str] | None,
+        as_: str,
+        *,
+        images: Images = "pil",
+        ragged: RaggedForm | None = None,
+        num_threads: int | None = None,
+    ) -> BatchReader:
+        reader, forms = self._reader or self._load(), self._batch_forms()
+        return make_batch_reader(reader, columns, as_, forms, images=images, ragged=ragged, num_threads=num_threads)
 
     def _batch_forms(self) -> dict[str, BatchForm]:
         """Give what columns can be made into; the class for torch knows tensors too."""

@@ -44,6 +44,7 @@ class Opener:
         partial: Those that are read by record batches, by number.
         first_shards: Number of the first shard of each stream.
         seconds: Spent opening, waiting for arrival included.
+        let_go: Called when files were found deleted, for whoever holds what was opened.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Opener:
         self.seconds = 0.0
         self._opened_since = 0
         self._num_batches = 0
+        self.let_go: Callable[[], None] = lambda: None
         room.let_go = self.drop_deleted
 
     def shard(self, number: int) -> tuple[Stream, Shard]:
@@ -220,6 +222,7 @@ class Opener:
             if opened.is_deleted():
                 self.whole.pop(number, None)
         self._num_batches = sum(partial.drop_deleted() for partial in list(self.partial.values()))
+        self.let_go()
 
 
 def _batches(rows: IntArray, rows_per_batch: int) -> list[int]:

@@ -212,6 +212,10 @@ class Reader:
         """Open what a row lies in; it may be closed here while the caller still holds it, and stays readable."""
         return self._opener.open_rows(shard, np.array([row]), prefetcher)
 
+    def open_shard(self, number: int, prefetcher: Prefetcher | None = None) -> OpenShard:
+        """Open a shard as a whole; it may be closed here while the caller still holds it, and stays readable."""
+        return self._opener.open(number, prefetcher)
+
     def paths(self, *, fetch: bool) -> list[tuple[int, Path]]:
         """Name the shards that lie on this machine, with the id of the first sample of each.
 
@@ -227,6 +231,11 @@ class Reader:
             elif fetch or cache.has(shard):
                 paths.append((first_id, cache.fetch(shard, number)))
         return paths
+
+    def describe(self, number: int) -> str:
+        """Name a shard, for an error."""
+        stream, shard = self._opener.shard(number)
+        return stream.storage.url_of(shard.basename)
 
     # Within the limit ------------------------------------------------------------------------------------------------
 

@@ -2,15 +2,25 @@
 
 import multiprocessing
 import os
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import distributed
-from torch.utils.data import Dataset, IterableDataset, get_worker_info
+from torch.utils.data import Dataset, IterableDataset, Sampler, get_worker_info
 
-from arrowstream import dataset, local
+from arrowstream import dataset, local, map_style, sequences
 from arrowstream.batch_forms import BatchForm
 from arrowstream.collate import TorchForm
 from arrowstream.world import World
+
+
+class PlanSampler(map_style.PlanSampler, Sampler[int]):
+    """The plan's order as a ``Sampler``; see :class:`arrowstream.map_style.PlanSampler`."""
+
+
+class MapStyleDataset(map_style.MapStyleDataset, Dataset[Any]):
+    """The view as a map-style ``Dataset``; see :class:`arrowstream.map_style.MapStyleDataset`."""
+
+    _sampler_class: ClassVar[type[map_style.PlanSampler]] = PlanSampler
 
 
 class StreamingDataset(dataset.StreamingDataset, IterableDataset[Any]):
@@ -19,6 +29,7 @@ class StreamingDataset(dataset.StreamingDataset, IterableDataset[Any]):
     See :class:`arrowstream.dataset.StreamingDataset` for its arguments.
     """
 
+    _map_style_class: ClassVar[type[map_style.MapStyleDataset]] = MapStyleDataset
     _iterations = 0  # of this copy: a persistent worker begins one epoch after the other
     _parent: tuple[int, World] | None = None  # who pickled this copy: its process id, and its rank
 
@@ -52,6 +63,10 @@ class StreamingDataset(dataset.StreamingDataset, IterableDataset[Any]):
         self._iterations += 1
         # The loader draws a seed for each of its iterators and gives worker w the seed + w.
         return worker.seed - worker.id, self._iterations
+
+
+class SequenceDataset(sequences.SequenceDataset, StreamingDataset):
+    """Sequences as an ``IterableDataset``; see :class:`arrowstream.sequences.SequenceDataset` for its arguments."""
 
 
 class LocalDataset(local.LocalDataset, Dataset[Any]):

@@ -80,7 +80,22 @@ class RowWindow:
         Returns:
             (n, *shape), owning its memory, aligned to 16 bytes as NumPy's arrays are.
         """
-        places = self._starts[slots] + rows * self._row_bytes - self._first  # (n,)
+        return self._gather(self._starts[slots] + rows * self._row_bytes - self._first)
+
+    def gather_from(self, slots: IntArray, elements: IntArray) -> AnyArray:
+        """Copy as many elements as a row has, from anywhere in a slot.
+
+        Args:
+            slots: Slots that are placed, int64 of shape (n,).
+            elements: The first element of each, counted from the start of its slot; **not checked**, int64 of shape
+                (n,).
+
+        Returns:
+            As ``gather``.
+        """
+        return self._gather(self._starts[slots] + elements * self.dtype.itemsize - self._first)
+
+    def _gather(self, places: IntArray) -> AnyArray:
         if self._row_bytes <= _MAX_WINDOW_ROW:
             copied: AnyArray = self._items[places]
             return copied.view(self.dtype).reshape(len(places), *self.shape)

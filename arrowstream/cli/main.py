@@ -6,11 +6,11 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from arrowstream.cli import convert, formats, head, index, inspect, merge, plan, stats, verify
+from arrowstream.cli import convert, formats, head, index, inspect, merge, pack, plan, stats, verify
 from arrowstream.errors import ArrowStreamError
 
 #: In the order in which ``--help`` lists them.
-COMMANDS: tuple[ModuleType, ...] = (index, inspect, head, stats, verify, convert, merge, plan, formats)
+COMMANDS: tuple[ModuleType, ...] = (index, inspect, head, stats, verify, convert, merge, pack, plan, formats)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
