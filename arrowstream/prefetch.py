@@ -60,9 +60,13 @@ _pool = PerProcess(_Pool)
 
 
 class Prefetcher:
-    """The fetches that one iteration has asked for."""
+    """The fetches that one iteration has asked for.
+
+    The first shard that is waited for has the line to itself: fetched beside others, it would come as late as they do.
+    """
 
     def __init__(self) -> None:
+        self._is_open = False
         self._max_bytes = MAX_BYTES_AHEAD  # one shard may always be fetched
         self._bytes_ahead = 0
         self._waiting: OrderedDict[int, _Fetch] = OrderedDict()  # for those before them to be read
@@ -72,6 +76,13 @@ class Prefetcher:
         """Ask for a shard behind those that were asked for before, unless it is one of them."""
         if number not in self._begun and number not in self._waiting:
             self._waiting[number] = _Fetch(number, cache, shard)
+            if self._is_open:
+                self._begin()
+
+    def open(self) -> None:
+        """Begin, for the first sample needs no shard that is not there."""
+        if not self._is_open:
+            self._is_open = True
             self._begin()
 
     def wait(self, number: int) -> Path | None:
@@ -80,7 +91,12 @@ class Prefetcher:
         Raises:
             ArrowStreamError: What went wrong in the background, as itself.
         """
-        self._waiting.pop(number, None)
+        fetch = self._waiting.pop(number, None)
+        if not self._is_open:
+            if fetch is not None:
+                fetch.run()
+            self.open()
+            return fetch.outcome.result() if fetch is not None else None
         fetch = self._begun.pop(number, None)
         if fetch is None:
             return None

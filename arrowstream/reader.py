@@ -182,11 +182,12 @@ class Reader:
     def request(self, shards: Iterable[int], prefetcher: Prefetcher) -> None:
         """Begin to fetch the shards that are neither open nor read in place, the one needed first at the front."""
         for number in shards:
-            if number not in self._opened:
-                stream, shard = self._shard(number)
-                cache = stream.cache_for(shard)
-                if cache is not None:
-                    prefetcher.request(number, cache, shard)
+            stream, shard = self._shard(number)
+            cache = stream.cache_for(shard) if number not in self._opened else None
+            if cache is not None:
+                prefetcher.request(number, cache, shard)
+            else:
+                prefetcher.open()
 
     def make_ready(self, number: int, prefetcher: Prefetcher) -> None:
         """Open a shard, waiting for it if it is being fetched."""
