@@ -17,9 +17,14 @@ _XXHASHES |= {"xxh3_64": xxhash.xxh3_64, "xxh3_128": xxhash.xxh3_128}
 HASH_NAMES = frozenset(_XXHASHES) | {name for name in hashlib.algorithms_guaranteed if not name.startswith("shake_")}
 
 
-class _Hash(Protocol):
-    def update(self, data: mmap.mmap | bytes, /) -> None: ...
-    def hexdigest(self) -> str: ...
+class Hash(Protocol):
+    """A hash of what it has been given so far."""
+
+    def update(self, data: mmap.mmap | bytes | memoryview, /) -> None:
+        """Go on with more bytes."""
+
+    def hexdigest(self) -> str:
+        """Give the hash in hex digits."""
 
 
 def check_hash_names(names: Sequence[str]) -> None:
@@ -39,7 +44,7 @@ def hash_file(path: Path, names: Sequence[str]) -> dict[str, str]:
     Returns:
         Hex digests by name.
     """
-    hashes = {name: _new(name) for name in names}
+    hashes = {name: new_hash(name) for name in names}
     if path.stat().st_size:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as contents:
             for each in hashes.values():
@@ -53,7 +58,7 @@ def hash_stream(file: BinaryIO, names: Sequence[str]) -> dict[str, str]:
     Returns:
         Hex digests by name.
     """
-    hashes = {name: _new(name) for name in names}
+    hashes = {name: new_hash(name) for name in names}
     file.seek(0)
     while chunk := file.read(_CHUNK):
         for each in hashes.values():
@@ -61,5 +66,6 @@ def hash_stream(file: BinaryIO, names: Sequence[str]) -> dict[str, str]:
     return {name: each.hexdigest() for name, each in hashes.items()}
 
 
-def _new(name: str) -> _Hash:
+def new_hash(name: str) -> Hash:
+    """Begin a hash."""
     return _XXHASHES[name]() if name in _XXHASHES else hashlib.new(name, usedforsecurity=False)

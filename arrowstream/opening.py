@@ -95,6 +95,7 @@ class Opener:
             return
         for number, row in dict.fromkeys(zip(shards.tolist(), self._firsts(shards, rows).tolist(), strict=True)):
             if number in self.whole:
+                prefetcher.open()
                 continue
             stream, shard = self.shard(number)
             cache = stream.cache_for(shard)
@@ -106,6 +107,8 @@ class Opener:
             if partial is None or partial.reads[batch] is None:
                 num_bytes = shard.raw_bytes * shard.rows_per_batch // shard.num_samples
                 prefetcher.request(Part(number, batch), cache, shard, num_bytes)
+            else:
+                prefetcher.open()
 
     def _firsts(self, shards: IntArray, rows: IntArray) -> IntArray:
         """Give the first row of the record batch that each row lies in; 0 where record batches are not known."""
@@ -113,11 +116,12 @@ class Opener:
         return np.where(per_batch > 0, rows // np.maximum(per_batch, 1) * per_batch, 0)
 
     def _request_whole(self, number: int, prefetcher: Prefetcher) -> None:
-        if number not in self.whole:
-            stream, shard = self.shard(number)
-            cache = stream.cache_for(shard)
-            if cache is not None:
-                prefetcher.request(Part(number, None), cache, shard, shard.raw_bytes)
+        stream, shard = self.shard(number)
+        cache = stream.cache_for(shard) if number not in self.whole else None
+        if cache is not None:
+            prefetcher.request(Part(number, None), cache, shard, shard.raw_bytes)
+        else:
+            prefetcher.open()
 
     def open(self, number: int, prefetcher: Prefetcher | None = None) -> OpenShard:
         """Open a shard as a whole, waiting for it if it is being fetched.

@@ -82,12 +82,15 @@ _pool = PerProcess(_Pool)
 class Prefetcher:
     """The fetches that one iteration has asked for.
 
+    The first part that is waited for has the line to itself: fetched beside others, it would come as late as they do.
+
     Attributes:
         unit: What the iteration fetches at once, where a shard can be cut.
     """
 
     def __init__(self, unit: ShuffleUnit = "shard") -> None:
         self.unit = unit
+        self._is_open = False
         self._max_bytes = MAX_BYTES_AHEAD  # one part may always be fetched
         self._bytes_ahead = 0
         self._waiting: OrderedDict[Part, _Fetch] = OrderedDict()  # for those before them to be read
@@ -104,6 +107,13 @@ class Prefetcher:
         """
         if part not in self._begun and part not in self._waiting:
             self._waiting[part] = _Fetch(part, cache, shard, num_bytes)
+            if self._is_open:
+                self._begin()
+
+    def open(self) -> None:
+        """Begin, for the first sample needs no part that is not there."""
+        if not self._is_open:
+            self._is_open = True
             self._begin()
 
     def wait(self, part: Part) -> Path | None:
@@ -112,7 +122,12 @@ class Prefetcher:
         Raises:
             ArrowStreamError: What went wrong in the background, as itself.
         """
-        self._waiting.pop(part, None)
+        fetch = self._waiting.pop(part, None)
+        if not self._is_open:
+            if fetch is not None:
+                fetch.run()
+            self.open()
+            return fetch.outcome.result() if fetch is not None else None
         fetch = self._begun.pop(part, None)
         if fetch is None:
             return None

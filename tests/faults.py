@@ -43,26 +43,31 @@ class Proxy:
 
     Attributes:
         url: Where it listens.
-        faults: Of the next requests, in their order; without one a request is handed on.
+        faults: Of the next requests, in their order; without one, or with None, a request is handed on.
         latency_s: Added before each request is handed on.
         bytes_per_s: What one connection gets of an answer; None: all there is.
         requests: The first lines of all that was asked.
+        most_at_once: Requests that were under way together.
     """
 
     def __init__(self, target: str) -> None:
         host, _, port = target.removeprefix("http://").partition(":")
         self._target = (host, int(port))
         self.url = ""
-        self.faults: collections.deque[Fault] = collections.deque()
+        self.faults: collections.deque[Fault | None] = collections.deque()
         self.latency_s = 0.0
         self.bytes_per_s: float | None = None
         self.requests: list[str] = []
+        self.most_at_once = 0
+        self._at_once = 0
         self._open: set[asyncio.Task[None]] = set()
 
-    def fail(self, kind: Kind, times: int = 1, *, status: int = 500, code: str = "", retry_after: str = "") -> None:
-        """Let the next requests fail."""
+    def fail(
+        self, kind: Kind, times: int = 1, *, every: int = 1, status: int = 500, code: str = "", retry_after: str = ""
+    ) -> None:
+        """Let the next requests fail, or one of every so many."""
         fault = Fault(kind=kind, status=status, code=code or "InternalError", retry_after=retry_after or None)
-        self.faults.extend([fault] * times)
+        self.faults.extend([fault, *[None] * (every - 1)] * times)
 
     async def serve(self) -> asyncio.Server:
         server = await asyncio.start_server(self._connected, "127.0.0.1", 0, limit=CHUNK)
@@ -80,8 +85,15 @@ class Proxy:
         above_writer = None
         try:
             above_reader, above_writer = await asyncio.open_connection(*self._target, limit=CHUNK)
-            while await self._one(reader, writer, above_reader, above_writer):
-                pass
+            while True:
+                asked = await _read_head(reader)
+                self._at_once += 1
+                self.most_at_once = max(self.most_at_once, self._at_once)
+                try:
+                    if not await self._one(asked, reader, writer, above_reader, above_writer):
+                        break
+                finally:
+                    self._at_once -= 1
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
@@ -92,13 +104,13 @@ class Proxy:
 
     async def _one(
         self,
+        asked: _Message,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         above_reader: asyncio.StreamReader,
         above_writer: asyncio.StreamWriter,
     ) -> bool:
         """Hand on one request and its answer; tell whether the connection may stay."""
-        asked = await _read_head(reader)
         self.requests.append(asked.start)
         fault = self.faults.popleft() if self.faults else None
         if self.latency_s:

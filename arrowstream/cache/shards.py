@@ -16,7 +16,7 @@ from arrowstream.cache.names import cached_name, cached_names, transport_name, w
 from arrowstream.cache.record_batches import RecordBatchCache
 from arrowstream.compression import decompress_file
 from arrowstream.errors import CorruptShardError, MissingShardError, RemoteNotFoundError
-from arrowstream.hashing import DEFAULT_HASH, hash_file
+from arrowstream.hashing import DEFAULT_HASH, hash_file, new_hash
 from arrowstream.index import INDEX_NAME, Index, Shard
 from arrowstream.registry import load_format
 from arrowstream.storage import Storage
@@ -186,35 +186,41 @@ class ShardCache(RecordBatchCache):
         """Give the shard's file as it was written: that which was kept, or what the remote sends."""
         kept = self._kept(shard)
         if kept is not None and kept.is_file():
+            name, expected = self._expected_hash(shard)
             try:
-                self._check_bytes(shard, kept)
+                _check_bytes(shard, kept, name, hash_file(kept, [name])[name] if name is not None else None, expected)
             except CorruptShardError:
                 kept.unlink(missing_ok=True)  # of an older dataset, or damaged
             else:
                 return kept
+        name, expected = self._expected_hash(shard)
+        digest = new_hash(name) if name is not None else None
         try:
-            self.storage.download(shard.basename, arrived, num_bytes=shard.file_bytes)
+            # Hashed while it arrives: afterwards would be a second pass.
+            look = digest.update if digest is not None else None
+            self.storage.download(shard.basename, arrived, num_bytes=shard.file_bytes, look=look)
         except RemoteNotFoundError as error:
             raise MissingShardError(
                 f"{self.storage.url_of(shard.basename)}: does not exist, but the index names it; "
                 f"was it deleted, or is the dataset being written again?"
             ) from error
-        self._check_bytes(shard, arrived)
+        _check_bytes(shard, arrived, name, digest.hexdigest() if digest is not None else expected, expected)
         return arrived
 
-    def _check_bytes(self, shard: Shard, file: Path) -> None:
-        num_bytes = file.stat().st_size
-        if num_bytes != shard.file_bytes:
-            raise CorruptShardError(f"is {num_bytes} bytes long, the index says {shard.file_bytes}")
+    def _expected_hash(self, shard: Shard) -> tuple[str | None, str | None]:
+        """Give the name and the digits of the hash that a shard's file is checked with; None, None: of none."""
         name = self._validate_hash or (DEFAULT_HASH if DEFAULT_HASH in shard.hashes else None)
-        if name is None:
-            return
-        expected = shard.hashes.get(name)
-        if expected is None:
+        if name is not None and name not in shard.hashes:
             written = ", ".join(sorted(shard.hashes)) or "none"
             raise ValueError(
                 f"{self.storage.url_of(shard.basename)}: validate_hash={name!r} was not written; hashes: {written}"
             )
-        found = hash_file(file, [name])[name]
-        if found != expected:
-            raise CorruptShardError(f"its {name} is {found}, the index says {expected}")
+        return name, shard.hashes[name] if name is not None else None
+
+
+def _check_bytes(shard: Shard, file: Path, name: str | None, found: str | None, expected: str | None) -> None:
+    num_bytes = file.stat().st_size
+    if num_bytes != shard.file_bytes:
+        raise CorruptShardError(f"is {num_bytes} bytes long, the index says {shard.file_bytes}")
+    if found != expected:
+        raise CorruptShardError(f"its {name} is {found}, the index says {expected}")

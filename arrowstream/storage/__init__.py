@@ -13,6 +13,7 @@ In the order in which a request passes them:
 * :mod:`arrowstream.storage.directory`: objects that are files of this machine.
 * :mod:`arrowstream.storage.ranged_file`: an object as a file that is read by ranges.
 * :mod:`arrowstream.storage.remote`: objects behind a URL; ranges, attempts.
+* :mod:`arrowstream.storage.ordered_file`: what arrives in any order, looked at in its own.
 * :mod:`arrowstream.storage.in_flight`: the bound on bytes.
 * :mod:`arrowstream.storage.counted` and ``cost``: how many requests there were, and of how many bytes.
 * :mod:`arrowstream.storage.client`: what is asked of a store, and who is asked.

@@ -1,6 +1,7 @@
 """Objects that are files of this machine."""
 
 import contextlib
+import mmap
 import os
 import secrets
 import shutil
@@ -12,6 +13,7 @@ from arrowstream.errors import RemoteNotFoundError
 from arrowstream.storage.cost import Meter
 from arrowstream.storage.entry import Entry
 from arrowstream.storage.failures import must_be_readable, reading, unwritable, writing, wrong_length
+from arrowstream.storage.ordered_file import Look
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Directory:
             raise wrong_length(str(path), self.size(key), f"at least {stop}")
         return data
 
-    def download(self, key: str, path: Path, num_bytes: int | None) -> None:
+    def download(self, key: str, path: Path, num_bytes: int | None, look: Look | None) -> None:
         """Copy an object into a file."""
         source = self.root / key
         size = self.size(key)
@@ -57,6 +59,10 @@ class Directory:
             must_be_readable(source)  # from here on, what fails is the other side
         with writing(path):
             shutil.copyfile(source, path)
+            if look is not None and size:
+                with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                    with memoryview(content) as view:
+                        look(view)
 
     def upload(self, path: Path, key: str) -> None:
         """Store a file as an object."""

@@ -3,7 +3,6 @@
 import collections
 import concurrent.futures
 import contextlib
-import os
 import random
 import threading
 import time
@@ -25,6 +24,7 @@ from arrowstream.storage.failures import (
     wrong_length,
 )
 from arrowstream.storage.in_flight import bytes_in_flight
+from arrowstream.storage.ordered_file import Look, OrderedFile
 from arrowstream.storage.threads import in_thread
 from arrowstream.storage.urls import join_url
 
@@ -75,18 +75,20 @@ class Remote:
                 raise wrong_length(join_url(self.url, key), self.size(key), f"at least {stop}")
             return bytes(found)
 
-    def download(self, key: str, path: Path, num_bytes: int | None) -> None:
+    def download(self, key: str, path: Path, num_bytes: int | None, look: Look | None) -> None:
         """Copy an object into a file."""
         size = self.size(key) if num_bytes is None else num_bytes
-        with writing(path), path.open("wb", buffering=0) as file:
+        # Read again are pieces that came before their turn.
+        with writing(path), path.open("w+b", buffering=0) as file:
+            target = OrderedFile(file.fileno(), look)
             # No store answers a range of an empty object.
-            whole = self._get_all(key, size, file.fileno()) if size else self.read(key)
+            whole = self._get_all(key, size, target) if size else self.read(key)
             if whole is not None:
                 if len(whole) != size:
                     raise wrong_length(join_url(self.url, key), len(whole), str(size))
-                _write_at(file.fileno(), whole, 0)
+                target.write_whole(whole)
 
-    def _get_all(self, key: str, size: int, file: int) -> bytes | memoryview | None:
+    def _get_all(self, key: str, size: int, target: OrderedFile) -> bytes | memoryview | None:
         """Write an object into a file, range by range, a few at a time.
 
         Returns:
@@ -101,7 +103,7 @@ class Remote:
                     start = starts.popleft()
                 except IndexError:
                     return None
-                whole = self._get_into(file, key, start, size)
+                whole = self._get_into(target, key, start, size)
                 if whole is not None:
                     enough.set()
                     return whole
@@ -118,7 +120,7 @@ class Remote:
             concurrent.futures.wait(workers)
         return next((whole for whole in [worker.result() for worker in workers] if whole is not None), None)
 
-    def _get_into(self, file: int, key: str, start: int, size: int) -> bytes | memoryview | None:
+    def _get_into(self, target: OrderedFile, key: str, start: int, size: int) -> bytes | memoryview | None:
         """Write the range that begins at ``start`` into a file; or give the whole object, if that came."""
         stop = min(start + RANGE_BYTES, size)
         # The last range asks for one byte too many: an object that has it is longer than expected.
@@ -129,7 +131,7 @@ class Remote:
                 return found
             if len(found) != stop - start:
                 raise wrong_length(join_url(self.url, key), self.size(key), str(size))
-            _write_at(file, found, start)
+            target.write(found, start)
         return None
 
     def _get(self, key: str, start: int, stop: int, needed: int) -> bytes | memoryview:
@@ -216,10 +218,3 @@ def _pause_s(attempt: int, asked_s: float | None) -> float:
     """Tell how long to wait before the next attempt: twice as long each time, with jitter, and no less than asked."""
     doubled = float(BACK_OFF_S * (2 ** min(attempt - 1, 5) + random.random()))  # noqa: S311
     return max(doubled, asked_s or 0.0)
-
-
-def _write_at(file: int, found: bytes | memoryview, start: int) -> None:
-    rest = memoryview(found)
-    while rest:  # a write may be cut short, by a disk that is almost full or a signal
-        written = os.pwrite(file, rest, start)
-        rest, start = rest[written:], start + written

@@ -13,6 +13,7 @@ from arrowstream.storage.cost import Cost, Meter
 from arrowstream.storage.counted import CountedClient
 from arrowstream.storage.directory import Directory
 from arrowstream.storage.entry import Entry
+from arrowstream.storage.ordered_file import Look
 from arrowstream.storage.remote import Remote
 from arrowstream.storage.urls import check_key, endpoint_note, join_url, local_path_of
 
@@ -109,20 +110,22 @@ class Storage:
             stop = max(start, self._backend.size(key))
         return self._backend.read_range(key, start, stop) if start < stop else b""
 
-    def download(self, key: str, path: Path, *, num_bytes: int | None = None) -> None:
+    def download(self, key: str, path: Path, *, num_bytes: int | None = None, look: Look | None = None) -> None:
         """Copy an object into a file, which is created or truncated and is incomplete until this returns.
 
         Args:
             key: The object.
             path: The file. To make it appear at once, give a temporary name and rename it.
             num_bytes: How long the object has to be; it saves a request to say so.
+            look: Is given the object's bytes from its beginning to its end as they arrive, to hash them, say; by one
+                thread at a time, not always the same.
 
         Raises:
             StorageError: The object is not ``num_bytes`` long.
             UnwritableError: The file cannot be written; ``errno`` says why.
         """
         check_key(key)
-        self._backend.download(key, path, num_bytes)
+        self._backend.download(key, path, num_bytes, look)
 
     def upload(self, path: Path, key: str) -> None:
         """Store a file as an object, which appears complete or not at all.
