@@ -80,10 +80,10 @@ class Reader:
 
     @property
     def schema(self) -> pa.Schema:
-        """The Arrow schema of the first shard, which is fetched for it, or a part of it."""
+        """The Arrow schema of the first shard, whose footer is fetched for it; all of it where that does not do."""
         if self._schema is None:
-            shard = self._opener.open_rows(0, np.zeros(1, np.int64)) if len(self.samples_per_shard) else None
-            self._schema = shard.schema.remove_metadata() if shard is not None else pa.schema([])
+            known = self._opener.schema(0) if len(self.samples_per_shard) else pa.schema([])
+            self._schema = known.remove_metadata()
         return self._schema
 
     def read(self, sample_id: int) -> Sample:
@@ -183,7 +183,10 @@ class Reader:
 
     def make_ready(self, shard: int, row: int, prefetcher: Prefetcher) -> None:
         """Open what a row lies in, waiting for it if it is being fetched."""
-        self.open_rows(shard, row, prefetcher)
+        opened = self.open_rows(shard, row, prefetcher)
+        batch = row // opened.rows_per_batch
+        if opened.reads[batch] is None:
+            opened.open_batch(batch)
 
     def open_rows(self, shard: int, row: int, prefetcher: Prefetcher | None = None) -> OpenShard | PartialShard:
         """Open what a row lies in; it may be closed here while the caller still holds it, and stays readable."""
