@@ -199,7 +199,7 @@ def test_shards_that_are_there_are_read_and_the_others_by_record_batches(remote:
 
 
 @pytest.mark.parametrize(("compression", "way"), [(None, "samples"), ("zstd", "batches")])
-def test_a_cache_of_a_quarter_fetches_each_record_batch_once(
+def test_a_cache_of_a_quarter_fetches_hardly_a_record_batch_twice(
     tmp_path: Path, cache: Path, compression: str | None, way: str
 ) -> None:
     remote = write(tmp_path / "remote", compression=compression)
@@ -213,7 +213,9 @@ def test_a_cache_of_a_quarter_fetches_each_record_batch_once(
             found = [number for batch in dataset.batches(as_="numpy") for number in batch["id"].tolist()]
             assert found == [sample["id"] for sample in by_batches(local=remote, **window)]
         asked = shard_ranges(server)
-        assert len(set(asked)) == len(asked) == batches_of(remote) + len(shard_files(remote))
+        needed = batches_of(remote) + len(shard_files(remote))
+        # What was fetched ahead may have to go for what is needed at once, when the threads fall behind.
+        assert len(set(asked)) == needed <= len(asked) <= 1.1 * needed
     assert max(measured) <= limit
     assert used_bytes(cache) <= limit
     assert temporaries(cache) == []
