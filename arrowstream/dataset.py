@@ -54,7 +54,7 @@ class StreamingDataset(Resumable):
             files included. The shards that are needed last are deleted to make room. Local data is not. None: no limit.
         random_access: What ``dataset[i]`` and ``take`` fetch of a shard that is not in the cache: ``record_batch``, the
             record batches that they need; ``shard``, all of it; ``auto``, record batches until the shard would have
-            cost less. Iterations fetch shards.
+            cost less. Iterations fetch what their ``shuffle_unit`` is.
         predownload: Samples to look ahead when fetching shards. None: 8 batches, or 64 without a batch size.
         batch_size: Samples of a batch on one rank. The workers of a loader need it to share out the epoch.
         shuffle: Whether an iteration goes through the samples in a new random order each epoch.

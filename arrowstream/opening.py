@@ -139,6 +139,13 @@ class Opener:
             self.partial.pop(number, None)
         return opened
 
+    def schema(self, number: int) -> pa.Schema:
+        """Give the schema of a shard, from its footer where that does."""
+        opened = self.whole.get(number) or self.partial.get(number)
+        if opened is None and self._random_access != "shard":
+            opened = self._open_partially(number, np.zeros(1, np.int64), "record_batch")
+        return (opened or self.open(number)).schema
+
     def open_rows(self, number: int, rows: IntArray, prefetcher: Prefetcher | None = None) -> OpenShard | PartialShard:
         """Open a shard for some of its rows, of which no more may be fetched than the record batches they are in.
 

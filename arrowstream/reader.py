@@ -97,12 +97,12 @@ class Reader:
 
     @property
     def schema(self) -> pa.Schema:
-        """The Arrow schema of the first shard, which is fetched for it, or a part of it."""
+        """The Arrow schema of the first shard, whose footer is fetched for it; all of it where that does not do."""
         if self._schema is None:
-            shard = self._opener.open_rows(0, np.zeros(1, np.int64)) if len(self.samples_per_shard) else None
-            whole = shard.schema.remove_metadata() if shard is not None else pa.schema([])
+            has_shards = len(self.samples_per_shard) > 0
+            whole = self._opener.schema(0).remove_metadata() if has_shards else pa.schema([])
             # Of no shards, an index declares nothing.
-            names = self._columns if self._columns is not None and shard is not None else whole.names
+            names = self._columns if self._columns is not None and has_shards else whole.names
             self._schema = pa.schema([whole.field(name) for name in names])
         return self._schema
 
@@ -206,7 +206,10 @@ class Reader:
 
     def make_ready(self, shard: int, row: int, prefetcher: Prefetcher) -> None:
         """Open what a row lies in, waiting for it if it is being fetched."""
-        self.open_rows(shard, row, prefetcher)
+        opened = self.open_rows(shard, row, prefetcher)
+        batch = row // opened.rows_per_batch
+        if opened.reads[batch] is None:
+            opened.open_batch(batch)
 
     def open_rows(self, shard: int, row: int, prefetcher: Prefetcher | None = None) -> OpenShard | PartialShard:
         """Open what a row lies in; it may be closed here while the caller still holds it, and stays readable."""

@@ -22,7 +22,9 @@ import time
 from pathlib import Path
 
 from arrowstream import MDSWriter
+from arrowstream.cache.names import BATCHES
 from arrowstream.index import PRIVATE_FOLDER
+from arrowstream.plan.window import SHUFFLE_UNITS
 from tests.reading.http_server import serve
 
 RANKS = 2
@@ -37,10 +39,10 @@ from torch.utils.data import DataLoader
 from arrowstream.torch import StreamingDataset
 from benchmarks.kills import BATCH_SIZE, RANKS, WORKERS, text_of
 
-remote, cache, checkpoint, limit = sys.argv[1:]
+remote, cache, checkpoint, limit, unit = sys.argv[1:]
 dataset = StreamingDataset(
     remote=remote, local=cache, shuffle=True, shuffle_block_size=64, num_canonical_nodes=2, batch_size=BATCH_SIZE,
-    cache_limit=limit or None,
+    cache_limit=limit or None, shuffle_unit=unit,
 )
 state = Path(checkpoint)
 start = 0
@@ -79,11 +81,11 @@ def write(out: Path, num_samples: int) -> None:
 class Job:
     """The processes of one start of the job."""
 
-    def __init__(self, remote: str, cache: Path, checkpoint: Path, limit: str) -> None:
+    def __init__(self, remote: str, cache: Path, checkpoint: Path, limit: str, unit: str) -> None:
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by end())
         self.ranks = [
             subprocess.Popen(
-                [sys.executable, "-W", "ignore", "-c", JOB, remote, str(cache), str(checkpoint), limit],
+                [sys.executable, "-W", "ignore", "-c", JOB, remote, str(cache), str(checkpoint), limit, unit],
                 env={**os.environ, "RANK": str(rank), "WORLD_SIZE": str(RANKS), "LOCAL_WORLD_SIZE": str(RANKS)},
                 stdout=subprocess.PIPE,
                 stderr=self.errors,
@@ -149,7 +151,7 @@ class Job:
         raise SystemExit(f"{what}:\n{said}")
 
 
-def run(num_kills: int, num_samples: int, limit: str, seed: int) -> None:
+def run(num_kills: int, num_samples: int, limit: str, seed: int, unit: str = "shard") -> None:
     """Kill so often, then finish; ends the program with what went wrong, if anything does."""
     chance = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
@@ -160,9 +162,9 @@ def run(num_kills: int, num_samples: int, limit: str, seed: int) -> None:
             finished = 0
             for number in range(num_kills):
                 if chance.random() < 0.2:  # so that there is something to fetch
-                    for path in cache.glob("shard.*"):
+                    for path in [*cache.glob("shard.*"), *cache.glob(f"{BATCHES}/*/*")]:
                         path.unlink(missing_ok=True)
-                job = Job(server.url, cache, checkpoint, limit)
+                job = Job(server.url, cache, checkpoint, limit, unit)
                 if chance.random() < 0.9:
                     job.wait_until_begun()
                 time.sleep(chance.random() * 0.5)
@@ -172,7 +174,7 @@ def run(num_kills: int, num_samples: int, limit: str, seed: int) -> None:
                 if (number + 1) % 20 == 0:
                     print(f"{number + 1} kills, {finished} of the jobs had finished by then", flush=True)
             checkpoint.unlink(missing_ok=True)
-            last = Job(server.url, cache, checkpoint, limit)
+            last = Job(server.url, cache, checkpoint, limit, unit)
             last.wait_until_begun()
             seen = last.finish()
             if set(seen) != set(range(num_samples)):
@@ -188,10 +190,11 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--samples", type=int, default=3000)
     parser.add_argument("--cache-limit", default="")
+    parser.add_argument("--unit", choices=SHUFFLE_UNITS, default="shard")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     before = set(os.listdir("/dev/shm"))
-    run(arguments.kills, arguments.samples, arguments.cache_limit, arguments.seed)
+    run(arguments.kills, arguments.samples, arguments.cache_limit, arguments.seed, arguments.unit)
     # Whose a name is cannot be told: whatever else runs on the machine must be left out of this by its user.
     shared = set(os.listdir("/dev/shm")) - before
     if shared:

@@ -17,6 +17,7 @@ LOCK = f"{PRIVATE_FOLDER}/lock"
 TEMPORARY = f"{PRIVATE_FOLDER}/tmp"  # noqa: S108
 NAMES = f"{PRIVATE_FOLDER}/names"
 BATCHES = f"{PRIVATE_FOLDER}/batches"
+FOOTER = "/footer"
 TRANSPORT = f"{PRIVATE_FOLDER}/transport"
 
 
@@ -45,7 +46,7 @@ def batch_name(shard: Shard, number: int) -> str:
 
 def footer_name(shard: Shard) -> str:
     """Name the file that holds the footer of a shard which is not there as a whole."""
-    return f"{BATCHES}/{cached_name(shard)}/footer"
+    return f"{BATCHES}/{cached_name(shard)}{FOOTER}"
 
 
 def shard_of(name: str) -> str:

@@ -19,6 +19,8 @@ from arrowstream.storage import Storage
 
 # What a file of one record batch has beside its message and its schema: entries of its tables, and what fills them up.
 _ENTRY_BYTES = 512
+# Kept parsed by a process; each has some 200 bytes a record batch.
+_MAX_FOOTERS = 1024
 
 
 class RecordBatchCache(CacheDirectory):
@@ -35,6 +37,7 @@ class RecordBatchCache(CacheDirectory):
         super().__init__(directory, lock_timeout_s=lock_timeout_s)
         self.storage = storage
         self._attempts = attempts
+        self._footers: dict[tuple[str, str], Footer | None] = {}  # by name and content, the oldest first
 
     def can_cut(self, shard: Shard) -> bool:
         """Tell whether a shard's record batches are to be had one by one, if its footer vouches for them."""
@@ -52,6 +55,16 @@ class RecordBatchCache(CacheDirectory):
         """
         if not self.can_cut(shard):
             return None
+        key = (shard.basename, shard.content)
+        if key not in self._footers:
+            footer = self._load_footer(shard)
+            if len(self._footers) >= _MAX_FOOTERS:
+                self._footers.pop(next(iter(self._footers)), None)
+            self._footers[key] = footer
+            return footer
+        return self._footers[key]
+
+    def _load_footer(self, shard: Shard) -> Footer | None:
         path = self.directory / names.footer_name(shard)
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             return Footer.parse(path.read_bytes(), shard)

@@ -293,6 +293,8 @@ class Room:
             return None
         number = shelf.numbers.get(names.shard_of(name))
         if number is not None:
+            if name.endswith(names.FOOTER) and name.startswith(names.BATCHES):
+                return (2, status.st_atime_ns)  # small, and every record batch of the shard needs it
             next_use = self._next_use(uses, number, names.batch_of(name)) if uses is not None else None
             return (1, -next_use) if next_use is not None else (1, status.st_atime_ns)
         if name.startswith(PRIVATE_FOLDER) or name in self._named_by_others(shelf.directory):

@@ -79,6 +79,8 @@ def run(arguments: argparse.Namespace) -> Report:
     if not steps:
         raise ValueError(f"{view.num_samples} samples do not fill a step of {view.samples_per_step}")
     simulated = _Simulated(view=view, units=units, steps=steps, whole_epoch=steps == full_steps)
+    groups = [group for stream in dataset.streams for group in stream.index.groups]
+    fetching = _Fetching.of(shards, unit, np.concatenate([group.file_bytes for group in groups]))
     facts: dict[str, Any] = {
         "samples": dataset.num_samples,
         "shards": dataset.num_shards,
@@ -94,7 +96,7 @@ def run(arguments: argparse.Namespace) -> Report:
         **simulated.mixing(),
         **(simulated.labels(_read_labels(dataset, arguments.label)) if arguments.label else {}),
     }
-    nodes = simulated.nodes(shards, unit)
+    nodes = simulated.nodes(fetching)
     facts |= {"minimum_cache_of_a_node": format_bytes(max(node["live_bytes_max"] for node in nodes))}
     return Report(facts=facts, tables={"nodes": nodes})
 
@@ -123,12 +125,12 @@ class _Simulated:
             "label_distance_of_random_batches": label_distance(drawn, shares),
         }
 
-    def nodes(self, shards: Shards, unit: ShuffleUnit) -> list[dict[str, Any]]:
+    def nodes(self, fetching: "_Fetching") -> list[dict[str, Any]]:
         """Tell for each machine what it holds and fetches."""
         rows = []
         for number, ids in enumerate(self.view.steps_by_node(0, self.steps)):
-            used = self.units.of_samples(ids).reshape(self.steps, -1)
-            held = residency(used, self.units, whole_epoch=self.whole_epoch)
+            used = fetching.pieces.of_samples(ids).reshape(self.steps, -1)
+            held = residency(used, fetching.pieces, whole_epoch=self.whole_epoch)
             rows.append(
                 {
                     "node": number,
@@ -136,20 +138,46 @@ class _Simulated:
                     "live_bytes_max": held.max_bytes,
                     "downloads": len(held.fetches),
                     "downloads_per_step": len(held.fetches) / self.steps,
-                    "gets_per_step": self._gets(held, shards, unit) / self.steps,
-                    "bytes_per_step": int(self.units.num_bytes[held.fetches].sum()) / self.steps,
+                    "gets_per_step": fetching.gets(held) / self.steps,
+                    "bytes_per_step": int(fetching.file_bytes[held.fetches].sum()) / self.steps,
                 }
             )
         return rows
 
-    def _gets(self, held: Residency, shards: Shards, unit: ShuffleUnit) -> int:
-        """Count requests: ranges of a shard, or a record batch each and the footers of their shards."""
-        if unit == "shard":
-            ranges = -(-self.units.num_bytes[held.fetches] // RANGE_BYTES)
-            return int(ranges.clip(1).sum())
-        ends = np.cumsum(shards.num_samples)
-        touched = np.unique(np.searchsorted(ends, self.units.first_ids[held.fetches], side="right"))
-        return len(held.fetches) + len(touched)
+
+@dataclass(frozen=True, kw_only=True)
+class _Fetching:
+    """What is fetched at once: shards, or the record batches of those that can be cut.
+
+    Attributes:
+        pieces: In the order of their ids.
+        shards: The shard of each, int64 of shape (pieces,).
+        file_bytes: Its length in the remote, int64 of shape (pieces,).
+        is_cut: Whether a shard is fetched in several pieces, bool of shape (shards,).
+    """
+
+    pieces: Units
+    shards: IntArray
+    file_bytes: IntArray
+    is_cut: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, shards: Shards, unit: ShuffleUnit, file_bytes: IntArray) -> "_Fetching":
+        parts = shards.parts(unit)
+        holding = parts.num_samples > 0  # nothing is fetched of an empty shard
+        return cls(
+            pieces=Units.cut(shards, parts.rows_per_part),
+            shards=parts.shards[holding],
+            file_bytes=parts.share(file_bytes)[holding],
+            is_cut=parts.is_cut,
+        )
+
+    def gets(self, held: Residency) -> int:
+        """Count requests: one a record batch and one for the footer of its shard, or the ranges of a whole shard."""
+        shards = self.shards[held.fetches]
+        cut = self.is_cut[shards]
+        ranges = (-(-self.file_bytes[held.fetches] // RANGE_BYTES)).clip(1)
+        return int(np.where(cut, 1, ranges).sum()) + len(np.unique(shards[cut]))
 
 
 def _read_labels(dataset: StreamingDataset, column: str) -> IntArray:

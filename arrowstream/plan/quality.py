@@ -32,10 +32,14 @@ class Units:
 
     @classmethod
     def of(cls, shards: Shards, unit: ShuffleUnit) -> Self:
-        """Cut the data into units."""
-        samples = shards.num_samples
+        """Cut the data into what the shuffle moves."""
         rows = shards.rows_per_unit(unit)
-        rows = np.zeros_like(samples) if rows is None else rows
+        return cls.cut(shards, np.zeros_like(shards.num_samples) if rows is None else rows)
+
+    @classmethod
+    def cut(cls, shards: Shards, rows: IntArray) -> Self:
+        """Cut the data into pieces of so many rows; 0: a shard is one piece."""
+        samples = shards.num_samples
         first_ids, num_samples = cut_into_units(np.cumsum(samples) - samples, samples, rows)
         shard = np.searchsorted(np.cumsum(samples), first_ids, side="right")
         num_bytes = -(-num_samples * shards.num_bytes[shard] // samples[shard])

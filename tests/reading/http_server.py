@@ -13,6 +13,7 @@ class Server:
     Attributes:
         url: Where it listens.
         asked: Names of the files that were asked for, in the order of the requests.
+        ranges: The names, and what was asked for of each: "" for all of it.
         gate: Closed (cleared), it holds every answer that has sent the first half of a shard.
         stuck: Set once an answer waits at the gate.
     """
@@ -20,6 +21,7 @@ class Server:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.asked: list[str] = []
+        self.ranges: list[tuple[str, str]] = []
         self.gate = threading.Event()
         self.gate.set()
         self.stuck = threading.Event()
@@ -40,6 +42,7 @@ class Server:
     def answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
         name = request.path.lstrip("/")
         self.asked.append(name)
+        self.ranges.append((name, request.headers.get("Range") or ""))
         path = self.directory / name
         if not path.is_file():
             request.send_error(404)
