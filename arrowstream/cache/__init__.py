@@ -1,8 +1,9 @@
 """The cache: directories of whole Arrow IPC files, within a limit, shared by everybody on this machine."""
 
+from arrowstream.cache.contents import CachedFile, collect, list_cache
 from arrowstream.cache.cost import Cost
 from arrowstream.cache.names import cached_name, wrapping
 from arrowstream.cache.room import Room
 from arrowstream.cache.shards import ShardCache
 
-__all__ = ["Cost", "Room", "ShardCache", "cached_name", "wrapping"]
+__all__ = ["CachedFile", "Cost", "Room", "ShardCache", "cached_name", "collect", "list_cache", "wrapping"]

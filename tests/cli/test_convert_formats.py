@@ -100,9 +100,7 @@ def test_rows_of_mosaicml_streaming_become_other_formats_and_come_back(tmp_path:
             sample = dataset[number]
             assert set(sample) == set(columns)
             wrong = [
-                column
-                for column in columns
-                if not values.is_same(column, sample[column], values.value(column, number))
+                column for column in columns if not values.is_same(column, sample[column], values.value(column, number))
             ]
             assert wrong == []
 
