@@ -1,9 +1,9 @@
 """Damages shards and indexes of every format and streams them: ``python -m benchmarks.fuzz --num-mutations 10000``.
 
 Each mutation is drawn from its number alone, so that ``--first NUMBER --num-mutations 1`` repeats one. They run in
-child processes whose address space is limited; what takes longer than the deadline, ends the process, raises what is not an
-error of arrowstream, allocates more than a small file may, or gives other samples than were written although a hash
-vouches for them, is a finding, and the exit status is 1.
+child processes whose address space is limited. A finding is what takes longer than the deadline, ends the process,
+raises what is not an error of arrowstream, allocates more than a small file may, or gives other samples than were
+written although a hash vouches for them; then the exit status is 1.
 """
 
 import argparse

@@ -24,8 +24,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     parser.add_argument("action", choices=["ls", "gc"])
     parser.add_argument("directories", nargs="+", metavar="DIRECTORY", type=Path, help="directory of a cache")
-    parser.add_argument("--limit", metavar="BYTES", help="gc: what may stay in each, such as 100gb; the rest goes, what "
-                        "was opened least recently first")  # fmt: skip
+    parser.add_argument("--limit", metavar="BYTES", help="gc: what may stay in each; least recently opened goes first")
     parser.add_argument("--older-than", metavar="AGE", help="gc: what was not opened for so long goes: 12h, 7d")
     parser.add_argument("--files", action="store_true", help="list every file")
     return parser
