@@ -8,6 +8,7 @@ read. All else wraps the file as a whole (``shard.00000.arrow.gz``, ``shard.0000
 import bz2
 import gzip
 import shutil
+import zlib
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ SUFFIXES: Mapping[str, str] = MappingProxyType(
 )
 _STREAMED = ("br", "lz4", "zstd")
 _CHUNK = 1 << 20
+_MOST_SNAPPY = 64  # a copy of 2 bytes or more gives at most 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ def decompress_file(source: Path, target: Path, codec: str, *, num_bytes: int | 
                 if num_bytes is not None and written > num_bytes:
                     break
                 sink.write(chunk)
-    except (EOFError, OSError, ValueError, pa.ArrowException) as error:
+    except (EOFError, OSError, ValueError, pa.ArrowException, zlib.error) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise CorruptShardError(f"{source}: does not decompress as {codec} ({error})") from error
@@ -136,6 +138,8 @@ def _open_wrapped(source: Path, codec: str, num_bytes: int | None) -> BinaryIO:
     length = _snappy_length(packed)
     if num_bytes is not None and length != num_bytes:
         raise ValueError(f"its header says {length} bytes")
+    if length > _MOST_SNAPPY * len(packed):
+        raise ValueError(f"its header says {length} bytes, more than {len(packed)} can hold")
     return cast("BinaryIO", pa.BufferReader(pa.Codec("snappy").decompress(packed, length)))
 
 

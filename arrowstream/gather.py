@@ -193,7 +193,7 @@ class Gatherer:
                 return name, number, encoding
         raise EncodingError(
             f"column {name!r} is {expected.name} in the first shard and {encoding.name if encoding else 'missing'} in "
-            f"shard {shard}, which one batch cannot hold; leave it out with columns="
+            f"shard {shard} ({self._reader.name_of(shard)}), which one batch cannot hold; leave it out with columns="
         )
 
     def _bind(self, slot: int, shard: int, prefetcher: Prefetcher | None) -> None:

@@ -12,7 +12,7 @@ import xxhash
 
 from arrowstream.cache import Room, has_ranges
 from arrowstream.decode import Sample, check_columns
-from arrowstream.errors import CacheLimitError, EncodingError, MissingColumnError
+from arrowstream.errors import CacheLimitError, MissingColumnError
 from arrowstream.index import Index
 from arrowstream.locate import Locator
 from arrowstream.opening import Opener
@@ -24,6 +24,7 @@ from arrowstream.prefetch import Prefetcher
 from arrowstream.shard import OpenShard
 from arrowstream.storage import Cost
 from arrowstream.stream import Stream
+from arrowstream.tables import join
 from arrowstream.units import format_bytes
 
 IntArray = npt.NDArray[np.int64]
@@ -153,25 +154,19 @@ class Reader:
 
         Raises:
             MissingColumnError: There is no such column.
-            EncodingError: The samples' shards have different columns.
+            EncodingError: The samples' shards have columns that no table holds together.
         """
         wanted = self.check_columns(columns)
         shards, rows = self.locate(ids)
         by_place = np.lexsort((rows, shards))  # (n,)
         pieces = [
-            piece
+            (self.name_of(shard), piece)
             for shard, of_shard in _runs(shards[by_place], by_place)
             for piece in _take_rows(self._opener.open_rows(shard, rows[of_shard], prefetcher), rows[of_shard], wanted)
         ]
         if not pieces:
             return pa.schema([self.schema.field(name) for name in wanted]).empty_table()
-        # One chunk a column: pa.Table.take over chunks is a hundred times slower.
-        try:
-            gathered = pa.Table.from_batches(pieces).combine_chunks()
-        except pa.ArrowInvalid as error:
-            raise EncodingError(
-                f"the shards of these samples have different columns ({error}); choose common ones with columns="
-            ) from error
+        gathered = join(pieces, wanted)
         back = np.empty_like(by_place)
         back[by_place] = np.arange(len(by_place))
         return gathered.take(pa.array(back))
@@ -194,6 +189,10 @@ class Reader:
     def locate(self, ids: IntArray) -> tuple[IntArray, IntArray]:
         """Find the shard and the row of each sample; all are int64 of shape (n,)."""
         return self._locator.locate(ids)
+
+    def name_of(self, shard: int) -> str:
+        """Name a shard by its number, as the index does."""
+        return self._opener.shard(shard)[1].basename
 
     @property
     def cost(self) -> Cost:
@@ -307,7 +306,8 @@ def _take_rows(shard: OpenShard | PartialShard, rows: IntArray, columns: list[st
     """Take sorted rows of a shard, record batch by record batch."""
     numbers, offsets = np.divmod(rows, shard.rows_per_batch)
     for number, part in _runs(numbers, offsets):
-        yield shard.batch(number).select(columns).replace_schema_metadata(None).take(pa.array(part))
+        batch = shard.batch(number).replace_schema_metadata(None)
+        yield batch.select([name for name in columns if name in batch.schema.names]).take(pa.array(part))
 
 
 def shards_of(indexes: Sequence[Index]) -> Shards:

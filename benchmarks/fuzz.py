@@ -1,13 +1,14 @@
 """Damages shards and indexes of every format and streams them: ``python -m benchmarks.fuzz --num-mutations 10000``.
 
-Each mutation is drawn from its number alone, so that ``--first NUMBER --num-mutations 1`` repeats one. They run in child
-processes whose address space is limited; what takes longer than the deadline, ends the process, raises what is not an
-error of arrowstream, allocates more than a small file may, or gives other samples than were written although a hash
-vouches for them, is a finding, and the exit status is 1.
+Each mutation is drawn from its number alone, so that ``--first NUMBER --num-mutations 1`` repeats one. They run in
+child processes whose address space is limited. A finding is what takes longer than the deadline, ends the process,
+raises what is not an error of arrowstream, allocates more than a small file may, or gives other samples than were
+written although a hash vouches for them; then the exit status is 1.
 """
 
 import argparse
 import contextlib
+import copy
 import json
 import multiprocessing
 import random
@@ -177,11 +178,11 @@ def damage_tree(tree: Any, chance: random.Random) -> Any:
         if kind == 0 and isinstance(parent, dict):
             del parent[key]
         elif kind == 1 and isinstance(parent, list):
-            parent.insert(key, parent[key])
+            parent.insert(key, copy.deepcopy(parent[key]))
         elif kind == 2 and isinstance(parent[key], int):
             parent[key] += chance.choice([-1, 1, 1000, 2**40, -(2**40)])
         else:
-            parent[key] = chance.choice(_HOSTILE)
+            parent[key] = copy.deepcopy(chance.choice(_HOSTILE))
         if not tree:
             break
     return tree
@@ -222,15 +223,14 @@ def try_one(number: int, corpora: Path, scratch: Path) -> str:
                 path = chance.choice(sorted(set(folder.iterdir()) - {index_path}))
                 path.write_bytes(damage_bytes(path.read_bytes(), chance))
                 vouched = kind == 2
-                if not vouched:
-                    tree = json.loads(index_path.read_text())
-                    _forgive(tree, path)
-                    index_path.write_text(json.dumps(tree))
+                tree = json.loads(index_path.read_text())
+                _forgive(tree, path, hashes=vouched)
+                index_path.write_text(json.dumps(tree))
         pool = pa.default_memory_pool()
         before = pool.bytes_allocated()
         mode = chance.choice(list(_MODES))
         try:
-            found = _MODES[mode](folder, scratch / f"{number}.cache", chance)
+            found = _MODES[mode](folder, scratch / f"{number}.cache")
             outcome = "read"
             # In place, a checksum vouches for the rows alone, and for nothing where the files are foreign.
             if found is not None and vouched and mode == "cached":
@@ -247,30 +247,33 @@ def try_one(number: int, corpora: Path, scratch: Path) -> str:
         shutil.rmtree(scratch / f"{number}.cache", ignore_errors=True)
 
 
-def _forgive(tree: Any, path: Path) -> None:
-    """Let an index say nothing that would refuse a file before it is read."""
+def _forgive(tree: Any, path: Path, *, hashes: bool) -> None:
+    """Let an index say the length that a file has now, and perhaps no hashes."""
     for group in tree.get("groups", []):
         shards = group["shards"]
-        shards["hashes"] = {}
+        if not hashes:
+            shards["hashes"] = {}
         if path.name in shards["basename"]:
             shards["file_bytes"][shards["basename"].index(path.name)] = path.stat().st_size
     for shard in tree.get("shards", []):
         for file in filter(None, (shard["raw_data"], shard["zip_data"])):
-            file["hashes"] = {}
+            if not hashes:
+                file["hashes"] = {}
             if file["basename"] == path.name:
                 file["bytes"] = path.stat().st_size
 
 
-def _cached(folder: Path, local: Path, chance: random.Random) -> list[Any]:
+def _cached(folder: Path, local: Path) -> list[Any]:
     return list(StreamingDataset(remote=folder, local=local, download_retry=1))
 
 
-def _in_place(folder: Path, local: Path, chance: random.Random) -> list[Any]:
+def _in_place(folder: Path, local: Path) -> list[Any]:
+    del local
     dataset = StreamingDataset(local=folder)
     return [dataset[number] for number in range(min(dataset.size, 1000))]
 
 
-def _by_id(folder: Path, local: Path, chance: random.Random) -> None:
+def _by_id(folder: Path, local: Path) -> None:
     dataset = StreamingDataset(remote=folder, local=local, random_access="record_batch", download_retry=1)
     size = dataset.size
     for number in [0, size - 1, size // 2] if size else []:
@@ -279,22 +282,22 @@ def _by_id(folder: Path, local: Path, chance: random.Random) -> None:
         dataset.take([0, size - 1])
 
 
-def _batches(folder: Path, local: Path, chance: random.Random) -> None:
-    form = chance.choice(["numpy", "arrow"])
-    for _ in StreamingDataset(remote=folder, local=local, download_retry=1).batches(
-        7, columns=["id", "text"], as_=form
-    ):
-        pass
+def _batches(folder: Path, local: Path) -> None:
+    for form in ("numpy", "arrow"):
+        dataset = StreamingDataset(remote=folder, local=local, download_retry=1)
+        for _ in dataset.batches(7, columns=["id", "text"], as_=form):
+            pass
 
 
-def _shuffled(folder: Path, local: Path, chance: random.Random) -> None:
+def _shuffled(folder: Path, local: Path) -> None:
     dataset = StreamingDataset(remote=folder, local=local, shuffle=True, batch_size=5, cache_limit="1mb")
     if dataset.size <= 10_000:
         for _ in dataset:
             pass
 
 
-def _described(folder: Path, local: Path, chance: random.Random) -> None:
+def _described(folder: Path, local: Path) -> None:
+    del local
     for path in sorted(folder.iterdir()):
         kind = load_format(CORPORA[folder_kind(folder)][0])
         with path.open("rb") as file, contextlib.suppress(NotImplementedError):
@@ -306,12 +309,13 @@ def folder_kind(folder: Path) -> str:
     return list(CORPORA)[int(folder.name) % len(CORPORA)]
 
 
-def _verified(folder: Path, local: Path, chance: random.Random) -> None:
+def _verified(folder: Path, local: Path) -> None:
+    del local
     for _ in verify(Stream(remote=str(folder))):
         pass
 
 
-_MODES: Mapping[str, Callable[[Path, Path, random.Random], list[Any] | None]] = {
+_MODES: Mapping[str, Callable[[Path, Path], list[Any] | None]] = {
     "cached": _cached,
     "in place": _in_place,
     "by id": _by_id,
@@ -336,13 +340,13 @@ def _plain(value: Any) -> Any:
 # Processes ------------------------------------------------------------------------------------------------------------
 
 
-def _work(first: int, stop: int, step: int, corpora: Path, scratch: Path, out: Connection) -> None:
+def _work(numbers: range, corpora: Path, scratch: Path, out: Connection) -> None:
     tempfile.tempdir = str(scratch)
     pages = int(Path("/proc/self/statm").read_text().split()[0]) if Path("/proc/self/statm").exists() else 0
     limit = pages * resource.getpagesize() + ADDRESS_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    for number in range(first, stop, step):
+    for number in numbers:
         out.send((number, None, None))
         try:
             out.send((number, try_one(number, corpora, scratch), None))
@@ -370,7 +374,7 @@ def fuzz(first: int, num_mutations: int, *, jobs: int = 1) -> tuple[Counter[str]
         scratch.mkdir()
         write_corpora(corpora)
         stop = first + num_mutations
-        running = [_Child(first + job, stop, jobs, corpora, scratch) for job in range(jobs)]
+        running = [_Child(first + job, stop, jobs, corpora=corpora, scratch=scratch) for job in range(jobs)]
         while running:
             for child in list(running):
                 if child.step(outcomes, findings):
@@ -381,15 +385,17 @@ def fuzz(first: int, num_mutations: int, *, jobs: int = 1) -> tuple[Counter[str]
 class _Child:
     """A process at work, begun again behind the mutation that it dies of."""
 
-    def __init__(self, first: int, stop: int, step: int, corpora: Path, scratch: Path) -> None:
-        self._arguments = (stop, step, corpora, scratch)
-        self._step = step
+    def __init__(self, first: int, stop: int, step: int, *, corpora: Path, scratch: Path) -> None:
+        self._folders = (corpora, scratch)
+        self._stop, self._step = stop, step
         self._start(first)
 
     def _start(self, first: int) -> None:
         context = multiprocessing.get_context("spawn")
         self._receive, send = context.Pipe(duplex=False)
-        self._process = context.Process(target=_work, args=(first, *self._arguments, send), daemon=True)
+        self._process = context.Process(
+            target=_work, args=(range(first, self._stop, self._step), *self._folders, send), daemon=True
+        )
         self._process.start()
         send.close()
         self._current = first
@@ -422,7 +428,7 @@ class _Child:
     def _again(self, findings: list[Finding], trouble: str) -> bool:
         findings.append(Finding((self._current, trouble)))
         following = self._current + self._step
-        if following >= self._arguments[0]:
+        if following >= self._stop:
             return True
         self._start(following)
         return False

@@ -156,6 +156,20 @@ class Room:
         if used is not None:
             raise self._too_small(directory, used, 0)
 
+    def listing(self, directory: Path) -> Iterator[tuple[str, os.stat_result, bool]]:
+        """Name the files of a directory, each with whether it may be deleted."""
+        shelf = self._shelves[directory]
+        for name, status in self._walk(directory, ""):
+            removable = not name.startswith(f"{names.TEMPORARY}/") and self._rank(shelf, name, status, None) is not None
+            yield name, status, removable
+
+    def expire(self, directory: Path, *, before_ns: int) -> None:
+        """Delete what may be deleted and was last opened before a time."""
+        with self._locked_one(directory):
+            for name, status, removable in self.listing(directory):
+                if removable and status.st_atime_ns < before_ns:
+                    (directory / name).unlink(missing_ok=True)
+
     def _reserve(self, directory: Path, prefix: Path, num_bytes: int, place: Place, *, ahead: bool) -> Lock:
         deadline = time.monotonic() + self._timeout_s
         while True:

@@ -33,11 +33,12 @@ class Arrow(Format):
         """Cut the record batches anew, uncompressed; other columns than the declared ones are left out."""
         try:
             with pa.memory_map(str(source)) as file:
+                _check_stream(file, source.stat().st_size)
                 reader = _open(file)
                 projection = Projection(reader.schema, shard.columns)
                 rows = (projection.apply(part) for batch in _batches(reader) for part in _parts(batch))
                 ipc.write_batches(target, projection.schema, rows, num_rows=shard.num_samples, content=shard.content)
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError, MemoryError) as error:
             if isinstance(error, OSError) and error.errno is not None and source.stat().st_size:
                 raise
             raise CorruptShardError(f"is no whole Arrow IPC file or stream ({error})") from error
@@ -47,7 +48,7 @@ class Arrow(Format):
         del options
         try:
             num_bytes = file.seek(0, os.SEEK_END)
-            file.seek(0)
+            _check_stream(file, num_bytes)
             schema = _open(pa.PythonFile(file, mode="r")).schema
             columns = describe_columns(schema)
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -58,9 +59,22 @@ class Arrow(Format):
         return Description(num_samples=num_samples, columns=columns)
 
 
-def _open(file: pa.NativeFile) -> Any:
+def _is_file(file: BinaryIO | pa.NativeFile) -> bool:
+    file.seek(0)
     is_file = file.read(len(FILE_MAGIC)) == FILE_MAGIC
     file.seek(0)
+    return bool(is_file)
+
+
+def _check_stream(file: BinaryIO | pa.NativeFile, num_bytes: int) -> None:
+    """Refuse a stream whose messages are longer than it is: Arrow makes room before it reads."""
+    if not _is_file(file):
+        for _ in batch_messages(file, num_bytes):
+            pass
+
+
+def _open(file: pa.NativeFile) -> Any:
+    is_file = _is_file(file)
     return pa.ipc.open_file(file) if is_file else pa.ipc.open_stream(file)
 
 
