@@ -337,7 +337,7 @@ class StreamingDataset(Resumable):
             ragged: What arrays of differing shapes become. ``offsets``: laid end to end, with offsets; ``pad``: filled
                 up with zeros; None: what ``default_collate`` or NumPy makes of them, if anything.
             num_threads: That decode images. None: one for each core, or one in a worker process of a loader.
-            num_ahead: Batches that a thread may read ahead, if one takes over 1 ms; they count when they are given out.
+            num_ahead: Batches that a thread may read ahead, where that pays; they count when they are given out.
 
         Returns:
             Batches that own their memory: dictionaries of columns, or tables.

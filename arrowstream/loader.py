@@ -61,8 +61,8 @@ class StreamingDataLoader(DataLoader[Any]):
         batch_transform: Called with each batch, gives what the loop gets; in the worker process if there is one.
         progress_bar: Whether a bar on standard error says how far the epoch is, how fast, and how long the loop waits.
         **kwargs: Those of torch's ``DataLoader``. Without ``batch_size`` it is the dataset's. ``prefetch_factor`` may
-            be given without workers too: batches that a thread reads ahead where a batch takes over a millisecond (2
-            unless given, 0 for none).
+            be given without workers too: whole batches that a thread reads ahead where that pays (2 unless given, 0
+            for none).
 
     Raises:
         ValueError: Arguments contradict each other.
