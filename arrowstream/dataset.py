@@ -351,6 +351,7 @@ class StreamingDataset(Resumable):
         images: Images = "pil",
         ragged: RaggedForm | None = None,
         num_threads: int | None = None,
+        num_ahead: int = 0,
     ) -> Iterator[Any]:
         """Go through this process's share of the next epoch, a batch at a time.
 
@@ -367,6 +368,7 @@ class StreamingDataset(Resumable):
             ragged: What arrays of differing shapes become. ``offsets``: laid end to end, with offsets; ``pad``: filled
                 up with zeros; None: what ``default_collate`` or NumPy makes of them, if anything.
             num_threads: That decode images. None: one for each core, or one in a worker process of a loader.
+            num_ahead: Batches that a thread may read ahead, where that pays; they count when they are given out.
 
         Returns:
             Batches that own their memory: dictionaries of columns, or tables.
@@ -377,24 +379,7 @@ class StreamingDataset(Resumable):
             MissingDependencyError: Tensors were asked for, and this class knows nothing of torch.
             EncodingError: While iterating: values have no such form; the message names the column and the ways out.
         """
-        batch_size = batch_size if batch_size is not None else self.batch_size
-        return self._open_batches(
-            batch_size, columns=columns, as_=as_, images=images, ragged=ragged, num_threads=num_threads
-        )
-
-    def _open_batches(
-        self,
-        batch_size: int | None,
-        *,
-        columns: Sequence[str] | None = None,
-        as_: str = "torch",
-        images: Images = "pil",
-        ragged: RaggedForm | None = None,
-        num_threads: int | None = None,
-        num_ahead: int = 0,
-    ) -> Iterator[Any]:
-        """Do what ``batches`` does; a thread may read ``num_ahead`` of them ahead."""
-        batch_size = check_batch_size(batch_size)
+        batch_size = check_batch_size(batch_size if batch_size is not None else self.batch_size)
         num_threads = 1 if num_threads is None and self._worker() else num_threads
         key = (tuple(columns) if columns is not None else None, as_, images, ragged, num_threads)
         # What an epoch found out serves the next one; epochs at the same time have one each.

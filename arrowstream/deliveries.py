@@ -15,6 +15,10 @@ from arrowstream.transport import pack
 Transform = Callable[[Any], Any]
 
 
+#: Whoever overrides one of these wants it called.
+_PER_SAMPLE = ("__getitem__", "get_item", "__iter__", "batches")
+
+
 class Delivery(NamedTuple):
     """A batch on its way into the training loop; a named tuple, because torch pins what is in one.
 
@@ -77,7 +81,7 @@ class Deliveries(IterableDataset[Delivery]):
             self._batch_size is not None
             and self._transform is None
             and self._collate_fn is default_collate
-            and all(getattr(theirs, name) is getattr(mine, name) for name in ("__getitem__", "get_item", "__iter__"))
+            and all(getattr(theirs, name) is getattr(mine, name) for name in _PER_SAMPLE)
         )
 
     def __iter__(self) -> Iterator[Delivery]:
@@ -99,7 +103,7 @@ class Deliveries(IterableDataset[Delivery]):
         batch_size = self._batch_size or 1
         num_ahead = 0 if get_worker_info() is not None else self._num_ahead
         given, read_s = 0, 0.0
-        for batch in self.dataset._open_batches(batch_size, num_ahead=num_ahead):
+        for batch in self.dataset.batches(batch_size, num_ahead=num_ahead):
             cursor = self.dataset._cursor
             if cursor is None:
                 raise RuntimeError("the dataset was pickled or replaced while a loader was reading it")

@@ -9,6 +9,7 @@ Every error derives from :class:`ArrowStreamError` and from the builtin that a c
     ├── EncodingError           (TypeError)          a value does not fit the encoding of its column
     ├── MissingColumnError      (KeyError)           a sample or batch lacks a column
     ├── BatchSizeError          (TypeError)          a batch does not tell how many samples it has
+    ├── WorkerDiedError         (RuntimeError)       a loader's worker process was killed, or ended by itself
     ├── StateMismatchError      (ValueError)         a checkpoint belongs to another order of samples
     ├── UnsafeTypeError         (ValueError)         a column would run code on reading (pickle)
     ├── MissingDependencyError  (ImportError)        an extra has to be installed
@@ -56,6 +57,10 @@ class MissingColumnError(ArrowStreamError, KeyError):
 
 class BatchSizeError(ArrowStreamError, TypeError):
     """A batch does not tell how many samples it has."""
+
+
+class WorkerDiedError(ArrowStreamError, RuntimeError):
+    """A worker process of a loader was killed, or ended by itself."""
 
 
 class StateMismatchError(ArrowStreamError, ValueError):

@@ -1,8 +1,10 @@
 """The loader: torch's DataLoader, which delivers whole batches and knows to the sample how far it has come."""
 
+import contextlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from multiprocessing import connection
 from time import perf_counter
 from typing import Any
 
@@ -10,6 +12,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from arrowstream.deliveries import Deliveries, Delivery, SeesDataset
+from arrowstream.errors import WorkerDiedError
 from arrowstream.loader_stats import LoaderStats
 from arrowstream.plan.state import Position
 from arrowstream.torch import StreamingDataset
@@ -61,8 +64,8 @@ class StreamingDataLoader(DataLoader[Any]):
         batch_transform: Called with each batch, gives what the loop gets; in the worker process if there is one.
         progress_bar: Whether a bar on standard error says how far the epoch is, how fast, and how long the loop waits.
         **kwargs: Those of torch's ``DataLoader``. Without ``batch_size`` it is the dataset's. ``prefetch_factor`` may
-            be given without workers too: batches that a thread reads ahead where a batch takes over a millisecond (2
-            unless given, 0 for none).
+            be given without workers too: whole batches that a thread reads ahead where that pays (2 unless given, 0
+            for none).
 
     Raises:
         ValueError: Arguments contradict each other.
@@ -101,7 +104,7 @@ class StreamingDataLoader(DataLoader[Any]):
 
         Raises:
             ArrowStreamError: What went wrong in reading, as it was raised in the worker.
-            RuntimeError: A worker process died.
+            WorkerDiedError: A worker process was killed.
         """
         return self._deliver(self.dataset) if isinstance(self.dataset, StreamingDataset) else super().__iter__()
 
@@ -180,7 +183,7 @@ class StreamingDataLoader(DataLoader[Any]):
             iterator = iter(self._open_source(dataset))
             while True:
                 self._check_alone(current)
-                delivery = next(iterator, None)
+                delivery = _receive(iterator)
                 if delivery is None:
                     break
                 packed = delivery.batch
@@ -254,6 +257,30 @@ class StreamingDataLoader(DataLoader[Any]):
 
 def _same(delivery: Any) -> Any:
     return delivery
+
+
+def _receive(iterator: Iterator[Delivery]) -> Delivery | None:
+    """Wait for the next delivery; None at the end.
+
+    Raises:
+        WorkerDiedError: A worker process is dead. Torch says so, or that a connection was reset, as chance has it.
+    """
+    try:
+        return next(iterator, None)
+    except (RuntimeError, EOFError, ConnectionError, FileNotFoundError) as error:
+        workers = getattr(iterator, "_workers", [])
+        # Torch's handler of SIGCHLD raises in the middle of whatever is being done, this included.
+        with contextlib.suppress(RuntimeError):
+            # One that is being killed resets its connections first.
+            connection.wait([worker.sentinel for worker in workers], timeout=0.5)
+        dead = [worker for worker in workers if worker.exitcode]
+        if not dead:
+            raise
+        said = ", ".join(f"{worker.pid} (exit code {worker.exitcode})" for worker in dead)
+        raise WorkerDiedError(
+            f"worker process {said} of the loader died; -9 often means that the machine ran out of memory: take fewer "
+            f"num_workers or a smaller prefetch_factor"
+        ) from error
 
 
 def _shut_down(iterator: Any) -> None:

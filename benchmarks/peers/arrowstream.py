@@ -21,7 +21,7 @@ class Peer(base.Peer):
         "write_frame": ("",),
         "random_sample": ("",),
         "iterate": ("",),
-        "loader": ("",),
+        "loader": ("", "StreamingDataLoader"),
         "mosaic_files": ("",),
         "batches": ("",),
     }
@@ -50,7 +50,11 @@ class Peer(base.Peer):
         return StreamingDataset(local=str(request.data), shuffle=True, batch_size=request.batch_size)
 
     def batches(self, request: Request):
-        return base.torch_loader(request, self.shuffled(request))
+        if request.way == "StreamingDataLoader":
+            from arrowstream import StreamingDataLoader as loader_class  # noqa: N813
+        else:
+            loader_class = None
+        return base.torch_loader(request, self.shuffled(request), loader_class=loader_class)
 
     def write_mosaic(self, request: Request, rows: Rows, samples: list[Sample]) -> None:
         from arrowstream import MosaicWriter

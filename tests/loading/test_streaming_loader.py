@@ -375,7 +375,8 @@ def test_a_killed_worker_is_an_error_and_the_next_epoch_is_whole(data: Path, per
     dataset = make(data, shuffle=False)
     loader = StreamingDataLoader(dataset, transform=dies_at_50, persistent_workers=persistent, **FORK)
     delivered = []
-    with pytest.raises(RuntimeError, match=r"DataLoader worker \(pid.* (killed by signal|exited unexpectedly)"):
+    # Torch's handler of SIGCHLD may be the first to say it, wherever the loop happens to be.
+    with pytest.raises(RuntimeError, match=r"worker process \d+ \(exit code -9\)|killed by signal: Killed"):
         delivered.extend(loader)
     assert ids(delivered) == list(range(len(ids(delivered))))
     assert_no_workers(loader)
