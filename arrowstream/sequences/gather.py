@@ -111,8 +111,10 @@ class SequenceBatchReader:
         padding = np.full(self._length, reader.pad_id, tokens.dtype)
         for shard, row in zip(shards, rows, strict=True):
             found = reader.tokens(shard, prefetcher).views(row)
+            missing = self._length - sum(map(len, found))
             views += found
-            views.append(padding[sum(map(len, found)) :])
+            if missing:
+                views.append(padding[:missing])
         np.concatenate(views, out=tokens.reshape(-1))
         return tokens
 

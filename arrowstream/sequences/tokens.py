@@ -170,14 +170,19 @@ class TokenShard:
         if self._packing.method == "concat":
             start = sequence * self._packing.seq_len
             return self._views(start, min(start + self._packing.seq_len, self.num_tokens))
-        _, starts, lengths = self._bins.of(sequence)
+        first, behind = self._bins.firsts[sequence : sequence + 2].tolist()
+        batches, starts, stops = self._places[:, first:behind].tolist()
+        values = self.values
+        return [values[batch][start:stop] for batch, start, stop in zip(batches, starts, stops, strict=True)]
+
+    @cached_property
+    def _places(self) -> IntArray:
+        """Where pieces of best fit lie: record batch, first token in it and the one behind the last; (3, pieces)."""
+        # A document lies in one record batch as a whole.
+        _, starts, lengths = self._bins.pieces
         batches = np.searchsorted(self.starts, starts, "right") - 1
         inside = starts - self.starts[batches]
-        # A document lies in one record batch as a whole.
-        return [
-            self.values[batch][first:behind]
-            for batch, first, behind in zip(batches.tolist(), inside.tolist(), (inside + lengths).tolist(), strict=True)
-        ]
+        return np.stack([batches, inside, inside + lengths])
 
     def _views(self, start: int, stop: int) -> list[AnyArray]:
         batch = int(np.searchsorted(self.starts, start, "right")) - 1

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from arrowstream import pack_sequences
 from arrowstream.cli import main
 from arrowstream.errors import IndexFormatError
 from arrowstream.index import PRIVATE_FOLDER
-from arrowstream.sequences import SequenceDataset
+from arrowstream.sequences import SequenceDataset, counts
 from tests.sequences.corpus import documents, write_documents
 
 PACKING: dict[str, Any] = {"column": "tokens", "seq_len": 50, "method": "best_fit"}
@@ -48,6 +49,23 @@ def test_counts_beside_the_index_spare_readers_the_shards(tmp_path: Path) -> Non
     dataset = SequenceDataset(remote=remote, local=tmp_path / "local", **PACKING)
     assert dataset.samples_per_shard.tolist() == found.num_sequences.tolist()
     assert dataset.cost().num_bytes < 10_000
+
+
+def test_of_those_who_need_counts_at_once_one_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    remote = write_documents(tmp_path / "remote")
+    passes = []
+
+    def count_sequences(*arguments: Any, **keywords: Any) -> counts.SequenceCounts:
+        passes.append(arguments)
+        return original(*arguments, **keywords)
+
+    original = counts.count_sequences
+    monkeypatch.setattr(counts, "count_sequences", count_sequences)
+    datasets = [SequenceDataset(remote=remote, local=tmp_path / "local", **PACKING) for _ in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        sizes = list(threads.map(lambda dataset: dataset.size, datasets, timeout=60))
+    assert len(set(sizes)) == 1
+    assert len(passes) == 1
 
 
 def test_a_directory_that_is_read_in_place_gets_no_files(tmp_path: Path) -> None:
