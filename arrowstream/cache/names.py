@@ -7,7 +7,6 @@ that were to be kept and have their shard's own name.
 """
 
 from collections.abc import Iterator
-from pathlib import PurePosixPath
 
 from arrowstream.errors import IndexFormatError
 from arrowstream.index import PRIVATE_FOLDER, Index, Shard
@@ -52,13 +51,13 @@ def footer_name(shard: Shard) -> str:
 def shard_of(name: str) -> str:
     """Name the shard that a file of the cache is, or is a part of, or is the transported form of."""
     if name.startswith(f"{BATCHES}/"):
-        return PurePosixPath(name).relative_to(BATCHES).parent.as_posix()
+        return name[len(BATCHES) + 1 :].rpartition("/")[0]
     return name.removeprefix(f"{TRANSPORT}/")
 
 
 def batch_of(name: str) -> int | None:
     """Give the number of the record batch that a file of the cache holds; None for other files."""
-    number = PurePosixPath(name).stem
+    number = name.rpartition("/")[2].removesuffix(".arrow")
     return int(number) if name.startswith(f"{BATCHES}/") and number.isdecimal() else None
 
 
