@@ -55,9 +55,12 @@ class Directory:
         with writing(path):
             shutil.copyfile(source, path)
             if look is not None and size:
-                with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                    with memoryview(content) as view:
-                        look(view)
+                with (
+                    path.open("rb") as file,
+                    mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+                    memoryview(content) as view,
+                ):
+                    look(view)
 
     def upload(self, path: Path, key: str) -> None:
         """Store a file as an object."""
