@@ -6,10 +6,11 @@
 
 Rows are 8,192 tokens of uint16 and an id, uncompressed. The bare clients (obstore, s3fs) load the very objects that
 arrowstream reads, the index too, each as a whole, four at a time, into files, and do no more: no check, no reading.
-arrowstream and mosaicml-streaming iterate over all samples in one process without workers; mosaicml-streaming has shards
-of its own with the same rows. Each turn is a process of its own, whose imports are not counted, but its connections are.
-All take turns, round by round; a ratio is the median of the rounds'. *First* is the time to the first sample, beside
-what the bare client needs for the index and one shard. Files go to a memory file system unless --scratch says otherwise.
+arrowstream and mosaicml-streaming iterate over all samples in one process without workers; mosaicml-streaming has
+shards of its own with the same rows. Each turn is a process of its own, whose imports are not counted; its connections
+are. All take turns, round by round; a ratio is the median of the rounds'. *First* is the time to the first sample,
+beside what the bare client needs for the index and one shard. Files go to a memory file system unless --scratch names
+another place.
 
 The server, the proxy that adds the 20 ms, and the client share the machine: read the ratios, not the figures.
 """
@@ -41,6 +42,7 @@ ROW_BYTES = 2 * ROW_TOKENS + 8
 SHARD_BYTES = (8 << 20, 64 << 20)
 LATENCY_S = 0.020
 AT_ONCE = 4
+BATCH_SIZE = 256  # from which mosaicml-streaming derives how far it looks ahead: 2,048 samples, 32 MiB
 TURN_DEADLINE_S = 300
 BARE = ("obstore", "s3fs")
 
@@ -118,6 +120,7 @@ def _arrowstream(turn: Turn, options: dict[str, Any]) -> dict[str, float]:
         remote=f"s3://{turn.bucket}/{turn.prefix}",
         local=turn.local,
         storage_options={**options, "endpoint_url": turn.endpoint},
+        batch_size=BATCH_SIZE,
     )
     return _epoch(dataset, turn.num_samples, begin)
 
@@ -147,7 +150,8 @@ else:
     clean_stale_shared_memory()
     first_s = total = 0
     begin = time.perf_counter()
-    for number, sample in enumerate(StreamingDataset(remote=job["remote"], local=job["local"], batch_size=1)):
+    dataset = StreamingDataset(remote=job["remote"], local=job["local"], batch_size=job["batch_size"])
+    for number, sample in enumerate(dataset):
         first_s = first_s or time.perf_counter() - begin
         total += sample["id"] - number
     all_s = time.perf_counter() - begin
@@ -225,7 +229,7 @@ class Rounds:
                 if name == "mosaic":
                     figures[name] = self._run_mosaic(
                         write=False, endpoint=endpoint, remote=f"s3://{turn.bucket}/{prefix}", local=local,
-                        num_samples=num_samples,
+                        num_samples=num_samples, batch_size=BATCH_SIZE,
                     )  # fmt: skip
                 else:
                     job = {"turn": asdict(turn), "options": self._s3.options}

@@ -115,13 +115,13 @@ class Proxy:
         fault = self.faults.popleft() if self.faults else None
         if self.latency_s:
             await asyncio.sleep(self.latency_s)
+        if b"100-continue" in asked.head.lower():
+            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if fault and fault.kind in ("status", "reset", "silent"):
             async for _ in _body(reader, asked):
                 pass
             return await _instead(fault, writer, has_body=not asked.start.startswith("HEAD "))
         above_writer.write(asked.head)
-        if b"100-continue" in asked.head.lower():
-            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         async for chunk in _body(reader, asked):
             above_writer.write(chunk)
             await above_writer.drain()

@@ -1,8 +1,11 @@
-"""Every fault between a whole epoch and a real store: all samples come, each as it was written, or the named error does.
+"""Every fault between a whole epoch and a real store: all samples come as they were written, or the named error does.
 
 Never a hang, never an epoch that is short, and nothing that stays in the cache.
 """
 
+import contextlib
+import os
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,7 +122,7 @@ PASSING: list[tuple[Kind, dict[str, Any]]] = [
 NAMES = [" ".join([kind, *map(str, how.values())]) for kind, how in PASSING]
 
 
-@pytest.mark.parametrize(("client", "num_workers"), [("obstore", 0), ("fsspec", 0), ("obstore", 2)])
+@pytest.mark.parametrize(("client", "num_workers"), [("obstore", 2), ("fsspec", 0)])
 @pytest.mark.parametrize(("kind", "how"), PASSING, ids=NAMES)
 def test_an_epoch_is_whole_though_one_request_of_five_fails(
     s3: S3Server,
@@ -132,7 +135,8 @@ def test_an_epoch_is_whole_though_one_request_of_five_fails(
     how: dict[str, Any],
 ) -> None:
     proxy.fail(kind, 100, every=5, **how)
-    dataset = open_dataset(s3, proxy, remotes[None], tmp_path, client=client)
+    timeout_s = TIMEOUT_S if kind in ("stall", "silent") else QUICK_S
+    dataset = open_dataset(s3, proxy, remotes[None], tmp_path, client=client, download_timeout=timeout_s)
     assert_epoch_is_whole(dataset, num_workers)
     assert len(proxy.faults) < 500 - NUM_SAMPLES // 20
     assert_leaves_nothing(tmp_path)
@@ -166,19 +170,18 @@ LASTING: list[tuple[Kind, dict[str, Any], type[Exception], str]] = [
 LASTING_NAMES = [" ".join([kind, *map(str, how.values())]) for kind, how, _, _ in LASTING]
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize(("kind", "how", "error", "text"), LASTING, ids=LASTING_NAMES)
 def test_a_fault_that_begins_in_the_middle_and_stays_ends_the_epoch_with_its_name(
     s3: S3Server,
     proxy: Proxy,
     remotes: dict[str | None, str],
     tmp_path: Path,
-    num_workers: int,
     kind: Kind,
     how: dict[str, Any],
     error: type[Exception],
     text: str,
 ) -> None:
+    num_workers = 2  # whose errors have further to go
     dataset = open_dataset(
         s3, proxy, remotes[None], tmp_path, download_retry=2, shuffle=False, predownload=1, num_canonical_nodes=1
     )
@@ -257,26 +260,36 @@ def test_a_disk_that_is_too_small_for_one_shard_is_named(
 ) -> None:
     with mounted(tmp_path / "cache", "size=2m") as cache:
         dataset = open_dataset(s3, proxy, large, cache)
-        with pytest.raises(UnwritableError, match=rf"No space left on device.*{cache}"):
+        with pytest.raises(UnwritableError, match=rf"{cache}.*No space left on device"):
             list(load(dataset, num_workers))
         assert_leaves_nothing(cache)
+
+
+@contextlib.contextmanager
+def read_only(directory: Path, place: Path) -> Iterator[Path]:
+    """Show a directory at another place, where it may only be read."""
+    with mounted(place, "size=4k"):  # or skip
+        subprocess.run(["mount", "--bind", str(directory), str(place)], check=True)
+        try:
+            subprocess.run(["mount", "-o", "remount,bind,ro", str(place)], check=True)
+            yield place
+        finally:
+            subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_cache_that_may_only_be_read_serves_what_it_holds_and_names_what_it_does_not(
     s3: S3Server, proxy: Proxy, remotes: dict[str | None, str], tmp_path: Path, num_workers: int
 ) -> None:
-    import subprocess
-
-    with mounted(tmp_path / "cache", "size=4m") as cache:
-        assert_epoch_is_whole(open_dataset(s3, proxy, remotes[None], cache), 0)
-        subprocess.run(["mount", "-o", "remount,ro", str(cache)], check=True)
+    filled = tmp_path / "filled"
+    assert_epoch_is_whole(open_dataset(s3, proxy, remotes[None], filled), 0)
+    with read_only(filled, tmp_path / "cache") as cache:
         assert_epoch_is_whole(open_dataset(s3, proxy, remotes[None], cache), num_workers)
-        subprocess.run(["mount", "-o", "remount,rw", str(cache)], check=True)
-        (cache / "shard.00005.arrow").unlink()
-        subprocess.run(["mount", "-o", "remount,ro", str(cache)], check=True)
+    (filled / "shard.00005.arrow").unlink()
+    with read_only(filled, tmp_path / "other") as cache:
+        dataset = open_dataset(s3, proxy, remotes[None], cache)
         with pytest.raises(UnwritableError, match="Read-only file system"):
-            list(load(open_dataset(s3, proxy, remotes[None], cache), num_workers))
+            list(load(dataset, num_workers))
 
 
 @pytest.mark.parametrize("limit", [None, "60kb"])
@@ -288,8 +301,6 @@ def test_a_clock_that_jumps_harms_no_epoch(
     monkeypatch: pytest.MonkeyPatch,
     limit: str | None,
 ) -> None:
-    import os
-
     dataset = open_dataset(
         s3, proxy, remotes[None], tmp_path, cache_limit=limit, shuffle=False, num_canonical_nodes=1, predownload=8
     )
