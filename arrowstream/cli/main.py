@@ -23,7 +23,7 @@ EXAMPLES: Mapping[ModuleType, Sequence[str]] = {
         "arrowstream convert data text --to xsv --option 'separator=|'",
     ),
     merge: ("arrowstream merge s3://bucket/parts",),
-    plan: ("arrowstream plan data --shuffle --batch-size 256",),
+    plan: ("arrowstream plan data --batch-size 256",),
     cache: ("arrowstream cache ls /nvme/cache", "arrowstream cache gc /nvme/cache --limit 500gb --older-than 30d"),
     formats: ("arrowstream formats",),
 }
