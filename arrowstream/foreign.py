@@ -109,7 +109,9 @@ class Projection:
             return
         try:
             declared = plain_type(_stored(field.type))
-            if widen(plain_type(_stored(found)), declared) == declared:
+            stored = plain_type(_stored(found))
+            # Parquet has no whole seconds and keeps them as milliseconds; the cast back is checked.
+            if declared in (_in_seconds(stored), widen(stored, declared)):
                 return
         except EncodingError:
             pass
@@ -174,6 +176,12 @@ def _declaration(field: pa.Field) -> str:
     except (UnknownEncodingError, EncodingError) as error:
         raise EncodingError(f"column {field.name!r} is {field.type}, which no index can declare") from error
     return name
+
+
+def _in_seconds(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp("s", kind.tz)
+    return pa.time32("s") if pa.types.is_time32(kind) else kind
 
 
 def _stored(kind: pa.DataType) -> pa.DataType:

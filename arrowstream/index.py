@@ -39,6 +39,7 @@ _HOSTILE_NAME = re.compile(
 )
 # Something of this stands in every hostile name, and is found ten times faster.
 _SUSPECT_PARTS = ("\n\n", "\n/", "/\n", "//", "\n.", "/.", "\nindex.json\n")
+_LONGEST_PART = 255  # of a path, on every file system that we know
 _SUSPECT_CHARACTER = re.compile(r"[\\:\x00-\x09\x0b-\x1f\ud800-\udfff]")
 
 
@@ -249,6 +250,9 @@ def _parse_group(group: Any, source: str) -> ShardGroup:
     count = len(basename)
     columns = _field(group, "columns", dict, source)
     _strings(list(columns.values()), "columns", len(columns), source)
+    for name in columns:
+        if not name.isascii() and any("\ud800" <= character <= "\udfff" for character in name):
+            raise IndexFormatError(f"{source}: names the column {name!r}, which is no text that UTF-8 can hold")
     rows_per_batch = shards.get("rows_per_batch")
     return ShardGroup(
         format=_field(group, "format", str, source),
@@ -320,6 +324,12 @@ def _check_names(names: list[str], source: str) -> None:
             raise IndexFormatError(
                 f"{source}: names the shard {found!r}; a shard is a relative path inside the dataset's directory"
             )
+    if (
+        names
+        and len(longest := max(names, key=len)) > _LONGEST_PART
+        and max(map(len, longest.split("/"))) > _LONGEST_PART
+    ):
+        raise IndexFormatError(f"{source}: names the shard {longest[:80]!r}…, longer than a file's name may be")
     if len(set(names)) < len(names):
         twice = next(name for name, count in Counter(names).items() if count > 1)
         raise IndexFormatError(f"{source}: names the shard {twice!r} twice")

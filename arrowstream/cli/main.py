@@ -24,7 +24,7 @@ EXAMPLES: Mapping[ModuleType, Sequence[str]] = {
     ),
     merge: ("arrowstream merge s3://bucket/parts",),
     pack: ("arrowstream pack s3://bucket/tokens --column tokens --seq-len 2048 --method best_fit",),
-    plan: ("arrowstream plan data --shuffle --batch-size 256",),
+    plan: ("arrowstream plan data --batch-size 256",),
     cache: ("arrowstream cache ls /nvme/cache", "arrowstream cache gc /nvme/cache --limit 500gb --older-than 30d"),
     formats: ("arrowstream formats",),
 }

@@ -124,7 +124,8 @@ def botocore_credentials(profile: str | None) -> Callable[[], dict[str, Any]]:
     session = _botocore()(profile=profile)
 
     def find() -> dict[str, Any]:
-        found = session.get_credentials()
+        # What was not there may have come since, in the environment or in a file; a session looks once.
+        found = session.get_credentials() or _botocore()(profile=profile).get_credentials()
         if found is None:
             raise PermissionError("NoCredentialsError: unable to locate credentials")
         frozen = found.get_frozen_credentials()

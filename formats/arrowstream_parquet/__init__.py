@@ -8,9 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from arrowstream import ipc
-from arrowstream.errors import CorruptShardError, EncodingError
-from arrowstream.foreign import Projection, describe_columns
-from arrowstream.format import Description, Format, WrittenShard
+from arrowstream.columns import encoding_of
+from arrowstream.errors import CorruptShardError, EncodingError, UnknownEncodingError
+from arrowstream.foreign import Projection, declared_encoding, describe_columns
+from arrowstream.format import Description, Format, WriteSettings, WrittenShard
 from arrowstream.index import Shard
 
 T = TypeVar("T")
@@ -41,6 +42,22 @@ class Parquet(Format):
                 ipc.write_batches(target, projection.schema, rows, num_rows=shard.num_samples, content=shard.content)
 
         _translated(decode)
+
+    def options_for(self, schema: pa.Schema, settings: WriteSettings) -> Mapping[str, Any]:
+        """Refuse columns whose type an index cannot name: nobody could read them back as they were.
+
+        Raises:
+            EncodingError: There is one.
+        """
+        del settings
+        for field in schema:
+            try:
+                declared_encoding(encoding_of(field).name)
+            except UnknownEncodingError as error:
+                raise EncodingError(
+                    f"column {field.name!r} is {field.type}, which Parquet files do not give back; write mds"
+                ) from error
+        return {}
 
     def write(
         self,

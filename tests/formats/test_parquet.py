@@ -239,3 +239,31 @@ def test_a_file_that_was_replaced_by_one_of_another_type_is_noticed(tmp_path: Pa
     (tmp_path / "index.json").write_text(json.dumps(tree))
     with pytest.raises(CorruptShardError, match=r"column 'x' is double, the index declares int64.*index it again"):
         StreamingDataset(remote=tmp_path)[0]
+
+
+@pytest.mark.parametrize(
+    ("arrow_type", "value"),
+    [
+        (pa.timestamp("s"), WHEN.replace(microsecond=0)),
+        (pa.timestamp("s", "UTC"), WHEN.replace(microsecond=0, tzinfo=dt.UTC)),
+        (pa.time32("s"), dt.time(1, 2, 3)),
+        (pa.decimal32(5, 2), Decimal("1.25")),
+        (pa.decimal64(12, 2), Decimal("1.25")),
+        (pa.duration("s"), dt.timedelta(seconds=5)),
+    ],
+    ids=str,
+)
+def test_what_parquet_stores_otherwise_is_read_as_it_was_written(
+    tmp_path: Path, arrow_type: pa.DataType, value: Any
+) -> None:
+    with ParquetWriter(columns={"x": arrow_type}, out=tmp_path) as writer:
+        writer.write({"x": value})
+        writer.write({"x": None})
+    dataset = StreamingDataset(local=tmp_path)
+    assert (dataset[0]["x"], dataset[1]["x"], dataset.schema.field("x").type) == (value, None, arrow_type)
+
+
+@pytest.mark.parametrize("arrow_type", [pa.uuid(), pa.list_view(pa.int64()), pa.list_(pa.uuid())], ids=str)
+def test_what_parquet_would_not_give_back_is_refused_at_writing(tmp_path: Path, arrow_type: pa.DataType) -> None:
+    with pytest.raises(EncodingError, match=r"column 'x' is .*, which Parquet files do not give back; write mds"):
+        ParquetWriter(columns={"x": arrow_type}, out=tmp_path)
