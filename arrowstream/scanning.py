@@ -13,6 +13,7 @@ import pyarrow.dataset as pads
 
 from arrowstream.dataset import StreamingDataset
 from arrowstream.errors import MissingDependencyError, MissingShardError
+from arrowstream.tables import common_schema
 
 if TYPE_CHECKING:
     import polars as pl
@@ -38,6 +39,7 @@ def scan(source: Source, *, fetch: bool | None = None, sample_id: bool = False) 
         MissingDependencyError: Polars is not installed.
         MissingShardError: No shard is in the cache, and ``fetch`` is false.
         StorageError: The index, or a shard that has to be fetched, could not be.
+        EncodingError: Shards have columns that do not go together; the message names both.
         ValueError: ``sample_id`` is asked for and the dataset has a column of that name.
     """
     try:
@@ -48,17 +50,17 @@ def scan(source: Source, *, fetch: bool | None = None, sample_id: bool = False) 
     paths = _paths(dataset, source, fetch)
     if not paths:
         return _empty_frame(sample_id=sample_id)
-    schema = _schema(paths)
+    schema, same = _schema(dataset, paths)
     if sample_id and "sample_id" in schema.names:
         raise ValueError("the dataset has a column sample_id of its own; scan it without sample_id=True")
     tensors = [_tensor(pl, field.name, field.type) for field in schema if isinstance(field.type, pa.BaseExtensionType)]
-    if not sample_id:
+    if not sample_id and same:
         return pl.scan_ipc([path for _, path in paths], glob=False).with_columns(tensors)
     parts = [
         # Polars counts rows in 32 bits; ids have 64.
-        pl.scan_ipc(path, glob=False, row_index_name="sample_id").with_columns(
-            pl.col("sample_id").cast(pl.Int64) + first_id
-        )
+        pl.scan_ipc(path, glob=False, row_index_name="sample_id")
+        .with_columns(pl.col("sample_id").cast(pl.Int64) + first_id)
+        .select(*(["sample_id"] if sample_id else []), *[_column(pl, field, cast=not same) for field in schema])
         for first_id, path in paths
     ]
     return pl.concat(parts).with_columns(tensors)
@@ -77,18 +79,40 @@ def to_arrow_dataset(source: Source, *, fetch: bool | None = None) -> pads.FileS
     Raises:
         MissingShardError: No shard is in the cache, and ``fetch`` is false.
         StorageError: The index, or a shard that has to be fetched, could not be.
+        EncodingError: Shards have columns that do not go together; the message names both.
     """
-    paths = _paths(_dataset(source), source, fetch)
-    schema = _schema(paths)
+    dataset = _dataset(source)
+    paths = _paths(dataset, source, fetch)
+    schema, _ = _schema(dataset, paths)
     return pads.dataset([str(path) for _, path in paths], schema=schema, format="ipc")
 
 
-def _schema(paths: list[tuple[int, Path]]) -> pa.Schema:
-    """Read the schema of the first of some shards, without what it says of that file alone."""
+def _schema(dataset: StreamingDataset, paths: list[tuple[int, Path]]) -> tuple[pa.Schema, bool]:
+    """Find the schema that holds the rows of all shards, and tell whether all of them have just that."""
     if not paths:
-        return pa.schema([])
-    with pa.memory_map(str(paths[0][1])) as file:
-        return pa.ipc.open_file(file).schema.remove_metadata()
+        return pa.schema([]), True
+    first = _read_schema(paths[0][1])
+    declared = {
+        tuple(group.columns.items()) for stream in dataset.streams for group in stream.index.groups if len(group)
+    }
+    if len(declared) <= 1:
+        return first.remove_metadata(), True
+    schemas = {str(path): _read_schema(path) for _, path in paths}
+    names = list(dict.fromkeys(name for schema in schemas.values() for name in schema.names))
+    common = common_schema(schemas, names)
+    plain = pa.schema([pa.field(field.name, field.type) for field in common])
+    return plain, all(schema.equals(common) for schema in schemas.values())
+
+
+def _read_schema(path: Path) -> pa.Schema:
+    with pa.memory_map(str(path)) as file:
+        return pa.ipc.open_file(file).schema
+
+
+def _column(pl: Any, field: pa.Field, *, cast: bool) -> Any:
+    if not cast or isinstance(field.type, pa.BaseExtensionType):
+        return pl.col(field.name)
+    return pl.col(field.name).cast(pl.from_arrow(pa.nulls(0, field.type)).dtype)
 
 
 def _dataset(source: Source) -> StreamingDataset:

@@ -16,6 +16,7 @@ from arrowstream.columns.arrays import BFLOAT16, as_ndarray, bfloat16_bits, bflo
 from arrowstream.columns.buffers import AnyArray
 from arrowstream.columns.describe import describe
 from arrowstream.columns.encoding import RowReader
+from arrowstream.columns.parsing import named
 from arrowstream.columns.text import SLICE, BytesEncoding, slices
 from arrowstream.errors import EncodingError
 
@@ -54,7 +55,7 @@ class HeadedArrayEncoding(BytesEncoding):
         return pack_header(name, array.shape) + content.tobytes()
 
     def _reader(self, array: pa.Array) -> RowReader:
-        return RowReader(f"$unpack({SLICE})", {**slices(array), "unpack": unpack})
+        return RowReader(f"$unpack({SLICE})", {**slices(array), "unpack": named(unpack, self.name)})
 
 
 @lru_cache(maxsize=64)

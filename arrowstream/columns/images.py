@@ -14,6 +14,7 @@ from arrowstream.columns.arrow_types import is_bytes
 from arrowstream.columns.buffers import offsets
 from arrowstream.columns.describe import describe
 from arrowstream.columns.encoding import Encoding, RowReader
+from arrowstream.columns.parsing import named
 from arrowstream.columns.pixels import Late, file_image, file_pixels, jpeg_pixels, pillow
 from arrowstream.columns.text import SLICE, BytesEncoding, slices
 from arrowstream.errors import EncodingError
@@ -36,7 +37,7 @@ class ImageEncoding(BytesEncoding):
         """Turn the bytes of one into an image."""
 
     def _reader(self, array: pa.Array) -> RowReader:
-        return RowReader(f"$read({SLICE})", {**slices(array), "read": self.read})
+        return RowReader(f"$read({SLICE})", {**slices(array), "read": named(self.read, self.name)})
 
     def _image(self, value: Any) -> Any:
         if not isinstance(value, pillow().Image):
@@ -180,7 +181,7 @@ class ImageListEncoding(Encoding):
         item = "$data[$offset[i]:$offset[i + 1]]"
         return RowReader(
             f"[$read({item}) for i in range($first[r], $first[r + 1])]",
-            {**slices(array.values), "first": offsets(array), "read": self._read},
+            {**slices(array.values), "first": offsets(array), "read": named(self._read, self.name)},
         )
 
     def _takes(self, arrow_type: pa.DataType) -> bool:

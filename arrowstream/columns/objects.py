@@ -10,6 +10,7 @@ import pyarrow as pa
 from arrowstream.columns.arrow_types import is_text
 from arrowstream.columns.describe import describe
 from arrowstream.columns.encoding import Encoding, RowReader
+from arrowstream.columns.parsing import named
 from arrowstream.columns.text import SLICE, TEXT, BytesEncoding, slices
 from arrowstream.errors import EncodingError
 
@@ -28,7 +29,7 @@ class JsonEncoding(Encoding):
             raise EncodingError(f"expected a value that JSON can hold, got {describe(value)}: {error}") from error
 
     def _reader(self, array: pa.Array) -> RowReader:
-        return RowReader(f"$loads({TEXT})", {**slices(array), "loads": json.loads})
+        return RowReader(f"$loads({TEXT})", {**slices(array), "loads": named(json.loads, self.name)})
 
     def _from_arrow(self, array: pa.Array) -> pa.Array:
         """Take text as JSON that was written already, and everything else as values to write."""

@@ -11,6 +11,7 @@ from arrowstream.columns.arrow_types import is_bytes, is_text
 from arrowstream.columns.buffers import offsets, payload
 from arrowstream.columns.describe import describe
 from arrowstream.columns.encoding import Encoding, RowReader, single_array
+from arrowstream.columns.parsing import named
 from arrowstream.errors import EncodingError
 
 SLICE = "$data[$offset[r]:$offset[r + 1]]"
@@ -96,7 +97,7 @@ class NumberTextEncoding(Encoding):
         raise EncodingError(f"expected {self._number.__name__}, got {describe(value)}")
 
     def _reader(self, array: pa.Array) -> RowReader:
-        return RowReader(f"$number({TEXT})", {**slices(array), "number": self._number})
+        return RowReader(f"$number({TEXT})", {**slices(array), "number": named(self._number, self.name)})
 
     def _from_arrow(self, array: pa.Array) -> pa.Array:
         if is_text(array.type):

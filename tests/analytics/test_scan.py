@@ -12,8 +12,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from arrowstream import MDSWriter, Stream, StreamingDataset, scan, to_arrow_dataset, write_dataframe
-from arrowstream.errors import MissingShardError, RemoteNotFoundError
+from arrowstream import (
+    LocalDataset,
+    MDSWriter,
+    Stream,
+    StreamingDataset,
+    merge_index,
+    scan,
+    to_arrow_dataset,
+    write_dataframe,
+)
+from arrowstream.errors import EncodingError, MissingShardError, RemoteNotFoundError, UnsafeTypeError
 from tests.writing.directories import listing, run_python
 
 COUNT = 1000
@@ -304,3 +313,47 @@ print(total)
 
 def test_workers_forked_after_a_query_do_their_work(remote: Path, tmp_path: Path) -> None:
     assert run_python(SCAN_THEN_LOAD, remote, tmp_path / "local").strip() == str(sum(range(COUNT)))
+
+
+def parts(root: Path, *tables: pa.Table) -> Path:
+    for number, table in enumerate(tables):
+        write_dataframe(table, root / str(number))
+    merge_index(root)
+    return root
+
+
+@pytest.mark.parametrize("sample_id", [False, True])
+def test_types_of_parts_widen(tmp_path: Path, sample_id: bool) -> None:
+    narrow = pa.table({"n": pa.array([1, 2], pa.int8()), "x": pa.array([0.5, 1.5], pa.float32())})
+    wide = pa.table({"x": pa.array([2.5], pa.float64()), "n": pa.array([2**40], pa.int64())})
+    root = parts(tmp_path, narrow, wide)
+    frame = scan(root, sample_id=sample_id).collect()
+    assert frame["n"].to_list() == [1, 2, 2**40]
+    assert frame["x"].to_list() == [0.5, 1.5, 2.5]
+    if sample_id:
+        assert frame["sample_id"].to_list() == [0, 1, 2]
+    table = to_arrow_dataset(root).to_table()
+    assert table.to_pydict() == {"n": [1, 2, 2**40], "x": [0.5, 1.5, 2.5]}
+    assert StreamingDataset(local=root).take([2, 0]).to_pydict() == {"n": [2**40, 1], "x": [2.5, 0.5]}
+
+
+def test_columns_that_do_not_go_together_are_named(tmp_path: Path) -> None:
+    missing = parts(tmp_path / "missing", pa.table({"a": [1]}), pa.table({"a": [1], "b": [2]}))
+    other = parts(tmp_path / "other", pa.table({"a": [1]}), pa.table({"a": [b"x"]}))
+    for open_as in (scan, to_arrow_dataset):
+        with pytest.raises(EncodingError, match=r"0/shard.00000.arrow: has no column 'b', which .*1/shard.00000.arrow"):
+            open_as(missing)
+        with pytest.raises(EncodingError, match=r"column 'a' is int64 in .*0/shard.* and bytes in .*1/shard"):
+            open_as(other)
+
+
+def test_pickles_are_bytes_to_a_query(tmp_path: Path) -> None:
+    with MDSWriter(out=tmp_path, columns={"p": "pkl"}) as writer:
+        writer.write({"p": {"a": 1}})
+    assert scan(tmp_path).collect()["p"].dtype == pl.Binary
+    assert pa.types.is_binary(to_arrow_dataset(tmp_path).to_table()["p"].type)
+    for read in (lambda each: each[0], list, lambda each: next(each.batches(1, as_="numpy"))):
+        with pytest.raises(UnsafeTypeError, match="allow_unsafe_types"):
+            read(StreamingDataset(local=tmp_path))
+    with pytest.raises(UnsafeTypeError, match="allow_unsafe_types"):
+        LocalDataset(tmp_path)[0]
