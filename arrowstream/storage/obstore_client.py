@@ -168,7 +168,7 @@ def _answer(error: Exception) -> Exception:
     if status or kind in known:
         found = int(status[1]) if status else known[kind]
         return AnswerError(" ".join(text.split()), status=found, code=code[1] if code else "")
-    if "kind: Timeout" in dump or "timed out" in text:
+    if "kind: Timeout" in dump or "TimedOut" in dump or "timed out" in text:
         return TimeoutError(text)
     if "NoCredentialsError" in text or "Invalid Access Key" in text:
         return PermissionError(" ".join(text.split()))
