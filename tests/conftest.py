@@ -1,14 +1,21 @@
 """Fixtures for all tests, and a check that what is installed is what is here."""
 
+import os
 import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.servers import s3
 
 __all__ = ["s3"]
+
+# The same examples on every run, and no deadlines; HYPOTHESIS_PROFILE=explore looks for new ones.
+hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("explore", deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
 def pytest_configure() -> None:
