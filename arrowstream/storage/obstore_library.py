@@ -10,16 +10,19 @@ import importlib.machinery
 import importlib.util
 import os
 import sys
+import threading
 from types import ModuleType
 
 EXTENSION = "obstore._obstore"
 
+_loading = [threading.Lock()]  # a new one in a forked child: a thread of its parent may hold this
 _loaded: dict[str, ModuleType] = {}
 _left_to_parent: list[ModuleType] = []
 
 
 def _leave_to_parent() -> None:
     """Run in a forked child."""
+    _loading[0] = threading.Lock()
     _loaded.clear()
     extension = sys.modules.get(EXTENSION)
     if extension is not None:
@@ -46,9 +49,10 @@ def load() -> ModuleType:
     Raises:
         ImportError: It is not installed, or cannot be used in this process.
     """
-    if EXTENSION not in _loaded:
-        _loaded[EXTENSION] = _load_again() if _left_to_parent else importlib.import_module(EXTENSION)
-    return _loaded[EXTENSION]
+    with _loading[0]:  # two threads would load two copies, and a store of the one is none to the other
+        if EXTENSION not in _loaded:
+            _loaded[EXTENSION] = _load_again() if _left_to_parent else importlib.import_module(EXTENSION)
+        return _loaded[EXTENSION]
 
 
 def _load_again() -> ModuleType:
