@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import IterableDataset, default_collate, get_worker_info
 
+from arrowstream.batches import Images
 from arrowstream.errors import BatchSizeError
 from arrowstream.torch import StreamingDataset
 from arrowstream.transport import pack
@@ -51,6 +52,7 @@ class Deliveries(IterableDataset[Delivery]):
         collate_fn: Joins samples; of a single one where there is no batch size.
         transform: Changes each sample; None: nothing does.
         batch_transform: Changes each batch; None: nothing does.
+        images: What images in whole batches are.
         num_ahead: Batches that a thread of the training process may read ahead.
     """
 
@@ -63,15 +65,27 @@ class Deliveries(IterableDataset[Delivery]):
         collate_fn: Callable[[Any], Any],
         transform: Transform | None,
         batch_transform: Transform | None,
+        images: Images,
         num_ahead: int,
     ) -> None:
+        """Store what is asked for.
+
+        Raises:
+            ValueError: Arrays of pixels are asked for, and samples are read one by one.
+        """
         self.dataset = dataset
         self._batch_size = batch_size
         self._drop_last = drop_last
         self._collate_fn = collate_fn
         self._transform = transform
         self._batch_transform = batch_transform
+        self._images = images
         self._num_ahead = num_ahead
+        if images != "pil" and not self.reads_whole_batches:
+            raise ValueError(
+                f"images={images!r} is for whole batches, and here a transform, a collate_fn or the dataset itself "
+                f"read sample by sample: use batch_transform= instead, or leave images= out"
+            )
 
     @property
     def reads_whole_batches(self) -> bool:
@@ -103,7 +117,7 @@ class Deliveries(IterableDataset[Delivery]):
         batch_size = self._batch_size or 1
         num_ahead = 0 if get_worker_info() is not None else self._num_ahead
         given, read_s = 0, 0.0
-        for batch in self.dataset.batches(batch_size, num_ahead=num_ahead):
+        for batch in self.dataset.batches(batch_size, images=self._images, num_ahead=num_ahead):
             cursor = self.dataset._cursor
             if cursor is None:
                 raise RuntimeError("the dataset was pickled or replaced while a loader was reading it")

@@ -11,6 +11,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from arrowstream.batches import Images
 from arrowstream.deliveries import Deliveries, Delivery, SeesDataset
 from arrowstream.errors import WorkerDiedError
 from arrowstream.loader_stats import LoaderStats
@@ -62,6 +63,8 @@ class StreamingDataLoader(DataLoader[Any]):
         *args: Those of torch's ``DataLoader``.
         transform: Called with each sample, gives what goes into the batch.
         batch_transform: Called with each batch, gives what the loop gets; in the worker process if there is one.
+        images: What images in whole batches are: of PIL, or ``array``: tensors of pixels, decoded in threads, which
+            takes less time; lists of these, because sizes differ. See ``StreamingDataset.batches``.
         progress_bar: Whether a bar on standard error says how far the epoch is, how fast, and how long the loop waits.
         **kwargs: Those of torch's ``DataLoader``. Without ``batch_size`` it is the dataset's. ``prefetch_factor`` may
             be given without workers too: whole batches that a thread reads ahead where that pays (2 unless given, 0
@@ -77,6 +80,7 @@ class StreamingDataLoader(DataLoader[Any]):
         *args: Any,
         transform: Callable[[Any], Any] | None = None,
         batch_transform: Callable[[Any], Any] | None = None,
+        images: Images = "pil",
         progress_bar: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -93,6 +97,7 @@ class StreamingDataLoader(DataLoader[Any]):
                 raise ValueError(f"prefetch_factor is {self._num_ahead}; expected at least 0")
         self.transform = transform
         self.batch_transform = batch_transform
+        self.images = images
         self.progress_bar = progress_bar
         self._current: _Iteration | None = None
         self._stats = LoaderStats()
@@ -218,6 +223,7 @@ class StreamingDataLoader(DataLoader[Any]):
                 collate_fn=self.collate_fn,
                 transform=self.transform,
                 batch_transform=self.batch_transform,
+                images=self.images,
                 num_ahead=self._num_ahead,
             )
             arguments = {name: getattr(self, name) for name in _PASSED_ON if hasattr(self, name)}

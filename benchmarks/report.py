@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from benchmarks.tasks import TASKS, Measured
 
-BASELINE = "mosaic"
+#: Whose lines need no column of ratios.
+OURS = "arrowstream"
 _BUSY_LOAD = 0.5
 _NOISY_SPREAD = 0.25
 
@@ -67,12 +68,11 @@ def table_text(task: str, variant: str, series: Sequence[Series], setting: str) 
     lines = [title, f"{setting}; {spec.unit}, {better}"]
     ran = [entry for entry in series if entry.answers]
     if len(ran) > 1:
-        limit = _find(ran, spec.limit)
-        baseline = _find(ran, BASELINE)
-        header = ["", "median", "lowest", "highest", f"× {BASELINE}", "× limit", *spec.extras]
-        lines += _aligned([header, *(_line(entry, task, baseline, limit) for entry in ran)])
-        if limit:
-            lines.append(f"  limit: {spec.limit}")
+        references = [
+            _best(task, ran, peer) for peer in dict.fromkeys(entry.entrant.peer for entry in ran) if peer != OURS
+        ]
+        header = ["", "median", "lowest", "highest", *(f"× {each.entrant.peer}" for each in references), *spec.extras]
+        lines += _aligned([header, *(_line(entry, task, references) for entry in ran)])
         if any(_spread(entry.values(spec.metric)) > _NOISY_SPREAD for entry in ran):
             lines.append(f"  ~ the rounds differ by more than {_NOISY_SPREAD:.0%} of the median")
     elif ran:
@@ -81,28 +81,29 @@ def table_text(task: str, variant: str, series: Sequence[Series], setting: str) 
     return "\n".join(lines)
 
 
-def ratio(task: str, ours: Series, theirs: Series | None) -> float | None:
+def ratio(task: str, ours: Series, theirs: Series) -> float:
     """How many times as fast ``ours`` is: the median of the ratios of rounds that stood side by side."""
-    if theirs is None:
-        return None
     spec = TASKS[task]
     pairs = zip(ours.values(spec.metric), theirs.values(spec.metric), strict=False)
     return statistics.median(a / b if spec.higher_is_better else b / a for a, b in pairs)
 
 
-def _find(series: Sequence[Series], peer: str | None) -> Series | None:
-    return next((entry for entry in series if entry.entrant == Entrant(peer=peer or "", way="")), None)
+def _best(task: str, series: Sequence[Series], peer: str) -> Series:
+    """A peer in its fastest way."""
+    spec = TASKS[task]
+    of_peer = [entry for entry in series if entry.entrant.peer == peer]
+    choose = max if spec.higher_is_better else min
+    return choose(of_peer, key=lambda entry: statistics.median(entry.values(spec.metric)))
 
 
-def _line(entry: Series, task: str, baseline: Series | None, limit: Series | None) -> list[str]:
+def _line(entry: Series, task: str, references: Sequence[Series]) -> list[str]:
     spec = TASKS[task]
     values = entry.values(spec.metric)
     mark = " ~" if _spread(values) > _NOISY_SPREAD else ""
-    against = [ratio(task, entry, other) for other in (baseline, limit)]
     return [
         f"{entry.entrant}{mark}",
         *(_number(value) for value in (statistics.median(values), min(values), max(values))),
-        *("-" if value is None else _ratio(value) for value in against),
+        *(_ratio(ratio(task, entry, other)) for other in references),
         *(_extra([answer[key] for answer in entry.answers]) for key in spec.extras),
     ]
 

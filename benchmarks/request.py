@@ -19,10 +19,16 @@ class Request:
     scratch_dir: str  # empty, for what the task writes
     batch_size: int
     shard_bytes: int
+    is_first: bool  # of this entrant: whether what it reads is to be checked
 
     @property
     def data(self) -> Path:
         return Path(self.data_dir)
+
+    @property
+    def has_jpeg(self) -> bool:
+        """Whether the rows are JPEG files, to be decoded."""
+        return Path(self.rows_dir).name == "jpeg"
 
     def at(self, data: Path) -> "Request":
         """The same request about another dataset directory."""

@@ -8,9 +8,15 @@ because NumPy promises the same random stream only within one version.
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+
+from benchmarks.photos import cut_photographs
+
+#: Pixels of the side of what is cut out of a JPEG.
+CROP = 224
 
 Sample = dict[str, object]
 
@@ -41,6 +47,7 @@ class RowKind:
 
     encodings: Mapping[str, str]
     draw: Callable[[np.random.Generator, int], dict[str, Column]]
+    default_n: int  # enough for epochs of the fastest peer to be worth timing, few enough for the slowest
 
 
 # fmt: off
@@ -76,16 +83,35 @@ def _draw_image32(rng: np.random.Generator, n: int) -> dict[str, Column]:
     }
 
 
+def _draw_jpeg(rng: np.random.Generator, n: int) -> dict[str, Column]:
+    return {
+        "id": np.arange(n, dtype=np.int64),
+        "image": Ragged.of(cut_photographs(rng, n)),
+        "label": rng.integers(0, 1000, n, dtype=np.int64),
+    }
+
+
 # Every kind has a column ``id`` equal to the row's number: that is how a shuffled sample is checked.
 ROW_KINDS: dict[str, RowKind] = {
     "table": RowKind(
         encodings={"id": "int", "label": "int", "x": "ndarray:float32:64", "text": "str"},
         draw=_draw_table,
+        default_n=20_000,
     ),
-    "tokens": RowKind(encodings={"id": "int", "tokens": "ndarray:uint16:2048"}, draw=_draw_tokens),
+    "tokens": RowKind(
+        encodings={"id": "int", "tokens": "ndarray:uint16:2048"},
+        draw=_draw_tokens,
+        default_n=20_000,
+    ),
     "image32": RowKind(
         encodings={"id": "int", "image": "ndarray:uint8:32,32,3", "label": "int"},
         draw=_draw_image32,
+        default_n=20_000,
+    ),
+    "jpeg": RowKind(
+        encodings={"id": "int", "image": "jpeg", "label": "int"},
+        draw=_draw_jpeg,
+        default_n=1_024,
     ),
 }
 
@@ -118,13 +144,15 @@ class Rows:
             raise WrongRowError(f"row {i} has the columns {sorted(sample)}, expected {sorted(self.encodings)}")
         for name, expected in self[i].items():
             found = sample[name]
-            if isinstance(expected, np.ndarray):
+            if self.encodings[name] == "jpeg":
+                same = _is_picture(found, expected)
+            elif isinstance(expected, np.ndarray):
                 found = np.asarray(found)
                 same = found.dtype == expected.dtype and np.array_equal(found, expected)
             else:
                 same = found == expected
             if not same:
-                raise WrongRowError(f"row {i}, column {name!r}: read {found!r}, expected {expected!r}")
+                raise WrongRowError(f"row {i}, column {name!r}: read {found!r}, expected {_short(expected)}")
         return i
 
     def to_arrow(self):
@@ -158,6 +186,27 @@ def _load_column(directory: Path, name: str) -> Column:
     if fixed.exists():
         return np.load(fixed)
     return Ragged(np.fromfile(directory / f"{name}.bytes", np.uint8), np.load(directory / f"{name}.offsets.npy"))
+
+
+def crop(pixels):
+    """Cut the middle out of pixels, (height, width, channels): what a step of training takes of a JPEG."""
+    top, left = (pixels.shape[0] - CROP) // 2, (pixels.shape[1] - CROP) // 2
+    return pixels[top : top + CROP, left : left + CROP]
+
+
+def _is_picture(found: object, content: bytes) -> bool:
+    """Compare a file, or all pixels or the crop of an image, with a file."""
+    if isinstance(found, bytes):
+        return found == content
+    from PIL import Image
+
+    expected = np.asarray(Image.open(BytesIO(content)))
+    pixels = np.asarray(found)
+    return np.array_equal(pixels, expected) or np.array_equal(pixels, crop(expected))
+
+
+def _short(value: object) -> str:
+    return f"{repr(value)[:80]}"
 
 
 def _value(encoding: str, stored: object) -> object:

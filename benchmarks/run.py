@@ -1,6 +1,7 @@
 """Measure arrowstream beside its peers: every peer in a process and an environment of its own, in turn, round by round.
 
-  python -m benchmarks.run                                  everything, 5 rounds (about an hour on two cores)
+  python -m benchmarks.run                                  everything on one kind of row, 5 rounds
+  python -m benchmarks.run --tasks loader --rows tokens,image32,table,jpeg --rounds 3      the loaders
   python -m benchmarks.run --quick                          everything once on few rows: does it work?
   python -m benchmarks.run --tasks iterate,loader           some tasks
   python -m benchmarks.run --peers arrowstream,memmap       some peers (no environment is made for the others)
@@ -13,24 +14,23 @@ benchmarks/README.md says how to read it.
 import argparse
 import contextlib
 import json
-import os
-import signal
-import subprocess
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 
 from benchmarks.environments import interpreter
 from benchmarks.peers import PEER_NAMES, get_peer
+from benchmarks.process import PeerError, PeerProcess
 from benchmarks.report import Entrant, Series, machine, machine_text, table_text
 from benchmarks.request import Request
 from benchmarks.rows import ROW_KINDS, make_rows
 from benchmarks.tasks import TASKS, Measured
 
-_ROOT = Path(__file__).parent.parent
 _RESULTS = Path(__file__).parent / "results"
 
 
@@ -40,14 +40,15 @@ class Job:
 
     task: str
     variant: str
+    rows: str
     entrant: Entrant
 
     def __str__(self) -> str:
-        return " ".join(part for part in (self.task, self.variant, str(self.entrant)) if part)
+        return " ".join(part for part in (self.rows, self.task, self.variant, str(self.entrant)) if part)
 
 
-class PeerError(RuntimeError):
-    """A peer's process failed, printed no answer, or passed its deadline."""
+Results = dict[Job, Series]
+Processes = Mapping[str, PeerProcess]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -58,11 +59,12 @@ def main(arguments: list[str] | None = None) -> int:
     jobs = list(_jobs(options))
     with tempfile.TemporaryDirectory(prefix="arrowstream-bench-", dir=options.scratch) as scratch:
         series = _measure(jobs, pythons, options, Path(scratch))
-    setting = f"{options.rows}, {options.n:,} rows, batch {options.batch_size}, rounds: {options.rounds}"
     versions = _versions(series)
     print("\n" + machine_text(facts, versions))
-    for task, variant in dict.fromkeys((job.task, job.variant) for job in jobs):
-        table = [series[job] for job in jobs if (job.task, job.variant) == (task, variant)]
+    for task, variant, rows in dict.fromkeys((job.task, job.variant, job.rows) for job in jobs):
+        table = [series[job] for job in jobs if (job.task, job.variant, job.rows) == (task, variant, rows)]
+        n = options.n or ROW_KINDS[rows].default_n
+        setting = f"{rows}, {n:,} rows, batch {options.batch_size}, rounds: {options.rounds}"
         print("\n" + table_text(task, variant, table, setting))
     _save(options, facts, versions, series)
     return int(any(entry.error for entry in series.values()))
@@ -78,8 +80,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--tasks", type=_names(TASKS), default=list(TASKS), help="comma-separated (default: all)")
     parser.add_argument("--peers", type=_names(PEER_NAMES), default=list(PEER_NAMES), help="as above (default: all)")
-    parser.add_argument("--rows", choices=ROW_KINDS, default="table", help="kind of row (default: table)")
-    parser.add_argument("--n", type=int, default=50_000, help="how many rows (default: 50000)")
+    parser.add_argument("--rows", type=_names(ROW_KINDS), default=["table"], help="kinds of row (default: table)")
+    parser.add_argument("--n", type=int, help="how many rows (default: by their kind, see rows.py)")
     parser.add_argument("--rounds", type=int, default=5, help="how often each peer takes its turn (default: 5)")
     parser.add_argument("--quick", action="store_true", help="the same as --n 2000 --rounds 1")
     parser.add_argument("--batch-size", type=int, default=256, help="samples a batch (default: 256)")
@@ -94,7 +96,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     options.env = dict(options.env)
     if options.quick:
         options.n, options.rounds = 2000, 1
-    if options.n < options.batch_size or options.rounds < 1:
+    if (options.n is not None and options.n < options.batch_size) or options.rounds < 1:
         parser.error("--n must be at least one batch, --rounds at least 1")
     return options
 
@@ -118,77 +120,62 @@ def _environment(text: str) -> tuple[str, Path]:
 
 def _jobs(options: argparse.Namespace) -> Iterator[Job]:
     """All jobs of a round, those that are compared next to each other."""
-    for task in options.tasks:
-        for variant in TASKS[task].variants:
+    for rows, task in product(options.rows, options.tasks):
+        for variant, variant_options in TASKS[task].variants.items():
             for peer in options.peers:
-                for way in get_peer(peer).tasks.get(task, ()):
-                    yield Job(task=task, variant=variant, entrant=Entrant(peer=peer, way=way))
+                for way in get_peer(peer).ways(task, variant_options, rows):
+                    yield Job(task=task, variant=variant, rows=rows, entrant=Entrant(peer=peer, way=way))
 
 
-def _measure(
-    jobs: list[Job], pythons: Mapping[str, Path], options: argparse.Namespace, scratch: Path
-) -> dict[Job, Series]:
+def _measure(jobs: list[Job], pythons: Mapping[str, Path], options: argparse.Namespace, scratch: Path) -> Results:
     """Prepare the data, then give every job its turns. An interrupt ends the rounds, not the report."""
-    make_rows(scratch / "rows", options.rows, options.n)
     series = {job: Series(entrant=job.entrant, answers=[]) for job in jobs}
-    for peer in dict.fromkeys(job.entrant.peer for job in jobs if TASKS[job.task].reads):
-        preparation = Job(task="prepare", variant="", entrant=Entrant(peer=peer, way=""))
-        try:
-            _ask(preparation, pythons[peer], options, scratch)
-        except (PeerError, OSError) as error:
-            failed = [job for job in jobs if job.entrant.peer == peer and TASKS[job.task].reads]
-            series |= {job: replace(series[job], error=f"preparing its data: {error}") for job in failed}
-    with contextlib.suppress(KeyboardInterrupt):
-        for round_number in range(options.rounds):
-            for job in jobs:
+    with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
+        processes = {
+            name: stack.enter_context(PeerProcess(get_peer(name), python, options.timeout, scratch / f"{name}.log"))
+            for name, python in pythons.items()
+        }
+        for kind in options.rows:
+            of_kind = [job for job in jobs if job.rows == kind]
+            rows = scratch / kind
+            make_rows(rows, kind, options.n or ROW_KINDS[kind].default_n)
+            _prepare(of_kind, series, processes, options, rows)
+            for round_number, job in product(range(options.rounds), of_kind):
                 if not series[job].error:
                     print(f"round {round_number + 1}/{options.rounds}: {job}", file=sys.stderr)
-                    series[job] = _take_turn(job, series[job], pythons[job.entrant.peer], options, scratch)
+                    series[job] = _take_turn(job, series[job], processes, options, rows)
+            shutil.rmtree(rows)
     return series
 
 
-def _take_turn(job: Job, so_far: Series, python: Path, options: argparse.Namespace, scratch: Path) -> Series:
+def _prepare(jobs: list[Job], series: Results, processes: Processes, options: argparse.Namespace, rows: Path) -> None:
+    for peer in dict.fromkeys(job.entrant.peer for job in jobs if TASKS[job.task].reads):
+        preparation = Job(task="prepare", variant="", rows=rows.name, entrant=Entrant(peer=peer, way=""))
+        try:
+            _ask(preparation, processes, options, rows, is_first=True)
+        except (PeerError, OSError) as error:
+            failed = [job for job in jobs if job.entrant.peer == peer and TASKS[job.task].reads]
+            series.update({job: replace(series[job], error=f"preparing its data: {error}") for job in failed})
+
+
+def _take_turn(job: Job, so_far: Series, processes: Processes, options: argparse.Namespace, rows: Path) -> Series:
     try:
-        answer = _ask(job, python, options, scratch)
+        answer = _ask(job, processes, options, rows, is_first=not so_far.answers)
     except (PeerError, OSError) as error:
         return replace(so_far, error=str(error))
     return replace(so_far, answers=[*so_far.answers, answer])
 
 
-def _ask(job: Job, python: Path, options: argparse.Namespace, scratch: Path) -> Measured:
-    """Run one job in a process of its own."""
-    peer = get_peer(job.entrant.peer)
-    keep = {name for name in os.environ if name != "PYTHONPATH" or not peer.own_environment}
+def _ask(job: Job, processes: Processes, options: argparse.Namespace, rows: Path, *, is_first: bool) -> Measured:
+    """Have one job done by its peer's process."""
     task = TASKS.get(job.task)
-    with tempfile.TemporaryDirectory(dir=scratch) as written:
+    with tempfile.TemporaryDirectory(dir=rows) as written:
         request = Request(
             task=job.task, variant=job.variant, options=task.variants[job.variant] if task else {},
-            way=job.entrant.way, rows_dir=str(scratch / "rows"), data_dir=str(scratch / f"data-{peer.name}"),
-            scratch_dir=written, batch_size=options.batch_size, shard_bytes=options.shard_bytes,
+            way=job.entrant.way, rows_dir=str(rows), data_dir=str(rows / f"data-{job.entrant.peer}"),
+            scratch_dir=written, batch_size=options.batch_size, shard_bytes=options.shard_bytes, is_first=is_first,
         )  # fmt: skip
-        command = [str(python), "-m", "benchmarks.peers", peer.name, request.to_json()]
-        with subprocess.Popen(
-            command, cwd=_ROOT, env={name: os.environ[name] for name in keep}, text=True, start_new_session=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        ) as process:  # fmt: skip
-            try:
-                printed, complaints = process.communicate(timeout=options.timeout)
-            except subprocess.TimeoutExpired:
-                raise PeerError(f"no answer within {options.timeout:g} s (--timeout)") from None
-            finally:
-                _kill_group(process)
-    if process.returncode:
-        raise PeerError("; ".join(complaints.strip().splitlines()[-1:]) or f"exit status {process.returncode}")
-    try:
-        return json.loads(printed.splitlines()[-1])
-    except (IndexError, ValueError) as error:
-        raise PeerError(f"the last line printed is no JSON: {printed[-200:]!r}") from error
-
-
-def _kill_group(process: subprocess.Popen) -> None:
-    """End what is left of a peer and of the workers that it started; it leads a process group of its own."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+        return processes[job.entrant.peer].ask(request)
 
 
 def _versions(series: Mapping[Job, Series]) -> dict[str, dict[str, str]]:
@@ -205,11 +192,11 @@ def _save(
     file = options.json or _RESULTS / f"{now:%Y%m%dT%H%M%SZ}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     result = {
-        "version": 1,
+        "version": 2,
         "time": now.isoformat(timespec="seconds"),
         "machine": facts,
         "versions": versions,
-        "setting": {name: getattr(options, name) for name in ("rows", "n", "rounds", "batch_size", "shard_bytes")},
+        "setting": {name: getattr(options, name) for name in ("n", "rounds", "batch_size", "shard_bytes")},
         "jobs": [
             {**asdict(job), "error": entry.error, "rounds": [_without_versions(answer) for answer in entry.answers]}
             for job, entry in series.items()

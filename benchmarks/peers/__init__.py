@@ -5,7 +5,7 @@ from importlib import import_module
 from benchmarks.peers.base import Peer
 
 # In the order of the tables. A name is a module beside this one, whose class ``Peer`` is the peer.
-PEER_NAMES = ("arrowstream", "mosaic", "litdata", "memmap", "arrow_ipc")
+PEER_NAMES = ("arrowstream", "mosaic", "litdata", "memmap", "queue", "arrow_ipc")
 
 
 def get_peer(name: str) -> Peer:

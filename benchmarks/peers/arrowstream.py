@@ -5,7 +5,7 @@ from pathlib import Path
 
 from benchmarks.peers import base
 from benchmarks.request import Request
-from benchmarks.rows import Rows, Sample
+from benchmarks.rows import Rows, Sample, crop
 
 
 class Peer(base.Peer):
@@ -23,7 +23,6 @@ class Peer(base.Peer):
         "iterate": ("",),
         "loader": ("", "StreamingDataLoader"),
         "mosaic_files": ("",),
-        "batches": ("",),
     }
 
     def write_samples(self, request: Request, rows: Rows, samples: list[Sample]) -> None:
@@ -49,12 +48,20 @@ class Peer(base.Peer):
 
         return StreamingDataset(local=str(request.data), shuffle=True, batch_size=request.batch_size)
 
+    def ways(self, task: str, options: Mapping[str, object], rows: str) -> tuple[str, ...]:
+        found = super().ways(task, options, rows)
+        return (*found, "batches()") if task == "loader" and not options["num_workers"] and rows != "jpeg" else found
+
     def batches(self, request: Request):
+        dataset = self.shuffled(request)
+        if request.way == "batches()":
+            return Batches(dataset)
         if request.way == "StreamingDataLoader":
-            from arrowstream import StreamingDataLoader as loader_class  # noqa: N813
-        else:
-            loader_class = None
-        return base.torch_loader(request, self.shuffled(request), loader_class=loader_class)
+            from arrowstream import StreamingDataLoader
+
+            options = {"images": "array", "batch_transform": collate_arrays} if request.has_jpeg else {}
+            return base.torch_loader(request, dataset, loader_class=StreamingDataLoader, **options)
+        return base.torch_loader(request, dataset, **({"collate_fn": base.collate_images} if request.has_jpeg else {}))
 
     def write_mosaic(self, request: Request, rows: Rows, samples: list[Sample]) -> None:
         from arrowstream import MosaicWriter
@@ -68,9 +75,6 @@ class Peer(base.Peer):
 
         return StreamingDataset(remote=str(request.data), local=str(cache), shuffle=True, batch_size=request.batch_size)
 
-    def whole_batches(self, request: Request):
-        return Batches(self.shuffled(request))
-
 
 class Batches:
     """An epoch of whole batches after the other."""
@@ -80,3 +84,10 @@ class Batches:
 
     def __iter__(self):
         return self.dataset.batches()
+
+
+def collate_arrays(batch: dict[str, object]) -> dict[str, object]:
+    """Cut the middles out of images that are decoded, and collate them."""
+    import torch
+
+    return {**batch, "image": torch.stack([crop(pixels) for pixels in batch["image"]])}

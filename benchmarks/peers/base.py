@@ -7,10 +7,9 @@
     write_table        a writer of Arrow tables          write_frame
     open               ds[i]                             random_sample, and the check of what was written
     shuffled           for sample in ...                 iterate
-    batches            for batch in a DataLoader         loader
+    batches            for batch in a loader             loader
     write_mosaic       a writer of mosaic's .mds files   mosaic_files
     stream             for sample in ..., from a remote  mosaic_files
-    whole_batches      for batch in ...                  batches
 """
 
 from abc import ABC
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from benchmarks.request import Request
-from benchmarks.rows import Rows, Sample
+from benchmarks.rows import CROP, Rows, Sample, crop
 
 
 class Readable(Protocol):
@@ -43,6 +42,15 @@ class Peer(ABC):
     #: way is a further line in the table, for options that change a lot.
     tasks: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
+    #: Whether an epoch has every row: a limit may do without.
+    reads_all: ClassVar[bool] = True
+
+    def ways(self, task: str, options: Mapping[str, object], rows: str) -> tuple[str, ...]:  # noqa: ARG002
+        """Say in which ways the peer does a variant of a task with rows of a kind; none: it does not."""
+        if rows == "jpeg" and task not in {"loader", "import"}:
+            return ()
+        return self.tasks.get(task, ())
+
     def write_samples(self, request: Request, rows: Rows, samples: list[Sample]) -> None:
         """Write the samples one by one into the new directory ``request.data``, uncompressed; return when complete."""
         raise NotImplementedError
@@ -60,7 +68,7 @@ class Peer(ABC):
         raise NotImplementedError
 
     def batches(self, request: Request) -> Iterable[Mapping[str, object]]:
-        """Collated, shuffled batches, the same object for every epoch."""
+        """Collated, shuffled batches, the same object for every epoch; of a JPEG the crop, decoded."""
         raise NotImplementedError
 
     def write_mosaic(self, request: Request, rows: Rows, samples: list[Sample]) -> None:
@@ -70,10 +78,6 @@ class Peer(ABC):
     def stream(self, request: Request, cache: Path) -> Iterable[Sample]:
         """Samples in a shuffled order, the same object for every epoch, fetched from ``request.data`` into a cache."""
         raise NotImplementedError
-
-    def whole_batches(self, request: Request) -> Iterable[Mapping[str, object]]:
-        """Shuffled batches of tensors by whatever way gives them soonest, the same object for every epoch."""
-        return self.batches(request)
 
     def versions(self) -> dict[str, str]:
         found = {}
@@ -93,3 +97,42 @@ def torch_loader(request: Request, dataset, *, loader_class=None, **options):
     options.setdefault("batch_size", request.batch_size)
     make = loader_class or DataLoader
     return make(dataset, num_workers=num_workers, persistent_workers=num_workers > 0, **options)
+
+
+def collate_images(samples: list[Sample]) -> dict[str, object]:
+    """Decode the images of samples, cut out their middles, and collate."""
+    import numpy as np
+    import torch
+    from torch.utils.data import default_collate
+
+    cut = [torch.from_numpy(np.array(cut_image(sample["image"]))) for sample in samples]
+    return default_collate([{**sample, "image": image} for sample, image in zip(samples, cut, strict=True)])
+
+
+def collate_files(samples: list[Sample]) -> dict[str, object]:
+    """Do the same with files of JPEG, decoded by the fastest decoder."""
+    import torch
+    from simplejpeg import decode_jpeg
+    from torch.utils.data import default_collate
+
+    cut = [torch.from_numpy(crop(decode_jpeg(sample["image"], "RGB"))) for sample in samples]
+    return default_collate([{**sample, "image": image} for sample, image in zip(samples, cut, strict=True)])
+
+
+def cut_image(image):
+    """Cut the middle out of an image of PIL."""
+    left, top = (image.width - CROP) // 2, (image.height - CROP) // 2
+    return image.crop((left, top, left + CROP, top + CROP))
+
+
+def as_images(samples: list[Sample], folder: Path) -> list[Sample]:
+    """Give the samples with images of PIL, opened from files: what a writer of images stores as they are."""
+    from PIL import Image
+
+    folder.mkdir()
+    images = []
+    for number, sample in enumerate(samples):
+        file = folder / f"{number}.jpg"
+        file.write_bytes(sample["image"])
+        images.append({**sample, "image": Image.open(file)})
+    return images

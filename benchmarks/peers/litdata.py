@@ -30,7 +30,6 @@ class Peer(base.Peer):
         "random_sample": ("", "batch_decode=0"),
         "iterate": ("",),
         "loader": ("", "StreamingDataLoader"),
-        "batches": ("", "StreamingDataLoader"),
     }
 
     def write_samples(self, request: Request, rows: Rows, samples: list[Sample]) -> None:  # noqa: ARG002
@@ -57,4 +56,6 @@ class Peer(base.Peer):
         loader_class = None
         if request.way == "StreamingDataLoader":
             from litdata import StreamingDataLoader as loader_class  # noqa: N813
-        return base.torch_loader(request, self.shuffled(request), loader_class=loader_class)
+        # Images are stored as bytes: litdata decodes them with torchvision, which needs the CUDA build of torch.
+        options = {"collate_fn": base.collate_files} if request.has_jpeg else {}
+        return base.torch_loader(request, self.shuffled(request), loader_class=loader_class, **options)

@@ -6,14 +6,14 @@ mixture, no resume: what is left is the work that no library can avoid.
 
 import json
 import mmap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.peers import base
 from benchmarks.request import Request
-from benchmarks.rows import Ragged, Rows, Sample
+from benchmarks.rows import Ragged, Rows, Sample, crop
 
 
 class Peer(base.Peer):
@@ -23,7 +23,6 @@ class Peer(base.Peer):
         "random_sample": ("",),
         "iterate": ("",),
         "loader": ("",),
-        "batches": ("",),
     }
 
     def write_samples(self, request: Request, rows: Rows, samples: list[Sample]) -> None:  # noqa: ARG002
@@ -50,12 +49,11 @@ class Peer(base.Peer):
     def batches(self, request: Request):
         from torch.utils.data import BatchSampler, RandomSampler
 
-        mapped = TensorBatches(request.data)
+        if not request.options["num_workers"]:
+            return ShuffledBatches(request)
+        mapped = TensorBatches(request)
         sampler = BatchSampler(RandomSampler(range(len(mapped))), request.batch_size, drop_last=False)
         return base.torch_loader(request, mapped, sampler=sampler, batch_size=None)
-
-    def whole_batches(self, request: Request):
-        return ShuffledBatches(Path(request.rows_dir), request.data, request.batch_size)
 
 
 class Mapped:
@@ -111,49 +109,59 @@ class ShuffledSamples:
 
 
 class ShuffledBatches:
-    """An epoch after the other, each column in a mapped file of its own: one fancy index gathers it."""
+    """An epoch after the other in one process: one fancy index gathers a column."""
 
-    def __init__(self, rows: Path, data: Path, batch_size: int) -> None:
-        mapped = Mapped(data)
-        self.fixed = {name: np.load(rows / f"{name}.npy", mmap_mode="r") for name in mapped.fixed}
-        self.text = mapped.text
-        self.batch_size = batch_size
+    def __init__(self, request: Request) -> None:
+        self.batches = TensorBatches(request)
+        self.batch_size = request.batch_size
         self.epoch = 0
 
     def __iter__(self) -> Iterator[dict[str, object]]:
-        import torch
-
-        order = np.random.default_rng((0, self.epoch)).permutation(len(self.fixed["id"]))
+        order = np.random.default_rng((0, self.epoch)).permutation(len(self.batches))
         self.epoch += 1
         for start in range(0, len(order), self.batch_size):
-            ids = order[start : start + self.batch_size]
-            batch: dict[str, object] = {name: torch.from_numpy(column[ids]) for name, column in self.fixed.items()}
-            for name, (content, offsets) in self.text.items():
-                batch[name] = [str(content[offsets[i] : offsets[i + 1]], "utf-8") for i in ids.tolist()]
-            yield batch
+            yield self.batches[order[start : start + self.batch_size]]
 
 
 class TensorBatches:
-    """A map-style dataset of batches: a list of ids in, what ``default_collate`` would give out."""
+    """A map-style dataset of batches: ids in, what ``default_collate`` would give out.
 
-    def __init__(self, directory: Path) -> None:
-        self.mapped = Mapped(directory)
-        self.directory = directory
+    Each column is in a mapped file of its own.
+    """
 
-    def __len__(self) -> int:
-        return len(self.mapped)
-
-    def __getitem__(self, ids: list[int]) -> dict[str, object]:
+    def __init__(self, request: Request) -> None:
         import torch
 
-        columns = self.mapped.gather(np.array(ids))
-        return {
-            name: torch.from_numpy(np.ascontiguousarray(column)) if isinstance(column, np.ndarray) else column
-            for name, column in columns.items()
-        }
+        rows, mapped = Path(request.rows_dir), Mapped(request.data)
+        self.request = request
+        self.fixed = {name: np.load(rows / f"{name}.npy", mmap_mode="r") for name in mapped.fixed}
+        self.text = mapped.text
+        self.to_tensor = torch.from_numpy
+        self.to_value = self._pixels if request.has_jpeg else _text
+
+    def __len__(self) -> int:
+        return len(self.fixed["id"])
+
+    def __getitem__(self, ids: Sequence[int]) -> dict[str, object]:
+        ids = np.asarray(ids)
+        batch: dict[str, object] = {name: self.to_tensor(column[ids]) for name, column in self.fixed.items()}
+        for name, (content, offsets) in self.text.items():
+            values = [self.to_value(content[offsets[i] : offsets[i + 1]]) for i in ids.tolist()]
+            batch[name] = self.to_tensor(np.stack(values)) if self.request.has_jpeg else values
+        return batch
+
+    @staticmethod
+    def _pixels(content: memoryview) -> np.ndarray:
+        from simplejpeg import decode_jpeg
+
+        return crop(decode_jpeg(content, "RGB"))
 
     def __reduce__(self):
-        return TensorBatches, (self.directory,)  # maps do not pickle, paths do
+        return TensorBatches, (self.request,)  # maps do not pickle, paths do
+
+
+def _text(content: memoryview) -> str:
+    return str(content, "utf-8")
 
 
 def _map_text(directory: Path, name: str) -> tuple[memoryview, memoryview]:

@@ -26,12 +26,13 @@ class Peer(base.Peer):
         "iterate": ("",),
         "loader": ("",),
         "mosaic_files": ("",),
-        "batches": ("",),
     }
 
     def write_samples(self, request: Request, rows: Rows, samples: list[Sample]) -> None:
         from streaming import MDSWriter
 
+        if request.has_jpeg:
+            samples = base.as_images(samples, Path(request.scratch_dir) / "images")
         with MDSWriter(out=str(request.data), columns=rows.encodings, size_limit=request.shard_bytes) as writer:
             for sample in samples:
                 writer.write(sample)
@@ -47,7 +48,8 @@ class Peer(base.Peer):
         return _streaming(request, shuffle=True)
 
     def batches(self, request: Request):
-        return base.torch_loader(request, self.shuffled(request))
+        options = {"collate_fn": base.collate_images} if request.has_jpeg else {}
+        return base.torch_loader(request, self.shuffled(request), **options)
 
     def write_mosaic(self, request: Request, rows: Rows, samples: list[Sample]) -> None:
         self.write_samples(request, rows, samples)
