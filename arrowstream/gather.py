@@ -23,6 +23,9 @@ AnyArray = npt.NDArray[Any]
 
 # Asking whether a file was deleted takes a microsecond, so it is not asked anew whenever one is opened.
 _SHARE_UNASKED = 16
+# Rows of a shard that was not opened yet fall into a slot that is never bound.
+_NO_SLOT = 0
+_ANY_ROW = 1 << 62
 _FLAG: np.dtype[Any] = np.dtype(np.bool_)
 
 
@@ -115,10 +118,10 @@ class Gatherer:
         self._others = [name for name in names if name not in self._dense]
         num_shards = len(reader.samples_per_shard)
         self._columns: dict[int, list[tuple[str, int, Encoding]]] = {}  # what stands in a shard, column by column
-        self._first_slots: IntArray = np.full(num_shards, -1, np.int64)
-        self._rows_per_batch: IntArray = np.ones(num_shards, np.int64)
-        self._bound = np.zeros(0, np.bool_)  # (slots,)
-        self._read_row: list[ReadRow | None] = []  # (slots,): reads the other columns
+        self._first_slots: IntArray = np.full(num_shards, _NO_SLOT, np.int64)
+        self._rows_per_batch: IntArray = np.full(num_shards, _ANY_ROW, np.int64)
+        self._bound = np.zeros(_NO_SLOT + 1, np.bool_)  # (slots,)
+        self._read_row: list[ReadRow | None] = [None] * (_NO_SLOT + 1)  # (slots,): reads the other columns
         self._opened: dict[int, tuple[OpenShard | PartialShard, int]] = {}  # what each bound slot is a view of
         self._num_opened = 0  # since they were last asked whether they were deleted
         self._shards: dict[int, range] = {}  # the slots of those that have bound ones, the oldest first
@@ -144,16 +147,9 @@ class Gatherer:
             StorageError: A shard could not be fetched.
             EncodingError: The shards' columns differ.
         """
-        new = self._first_slots[shards] < 0
-        if new.any():
-            for shard, row in dict(zip(shards[new].tolist(), rows[new].tolist(), strict=True)).items():
-                self._open(shard, row, prefetcher)
-        batches, rows_of_batch = np.divmod(rows, self._rows_per_batch[shards])
-        slots = self._first_slots[shards] + batches
-        bound = self._bound[slots]
-        if not bound.all():
-            for slot, shard in dict(zip(slots[~bound].tolist(), shards[~bound].tolist(), strict=True)).items():
-                self._bind(slot, shard, prefetcher)
+        slots, rows_of_batch = self._find_slots(shards, rows)
+        if not self._bound[slots].all():
+            slots, rows_of_batch = self._make_ready(shards, rows, prefetcher)
         gathered: dict[str, Rows | list[Any]] = {
             name: column.gather(slots, rows_of_batch) for name, column in self._dense.items()
         }
@@ -165,6 +161,21 @@ class Gatherer:
         # Not before: what this batch needed was in use until here.
         self._give_up()
         return {name: gathered[name] for name in self.encodings}
+
+    def _find_slots(self, shards: IntArray, rows: IntArray) -> tuple[IntArray, IntArray]:
+        batches, rows_of_batch = np.divmod(rows, self._rows_per_batch[shards])
+        return self._first_slots[shards] + batches, rows_of_batch
+
+    def _make_ready(self, shards: IntArray, rows: IntArray, prefetcher: Prefetcher | None) -> tuple[IntArray, IntArray]:
+        """Open the shards and bind the record batches of rows; give their slots, and the rows of these."""
+        new = self._first_slots[shards] == _NO_SLOT
+        for shard, row in dict(zip(shards[new].tolist(), rows[new].tolist(), strict=True)).items():
+            self._open(shard, row, prefetcher)
+        slots, rows_of_batch = self._find_slots(shards, rows)
+        missing = ~self._bound[slots]
+        for slot, shard in dict(zip(slots[missing].tolist(), shards[missing].tolist(), strict=True)).items():
+            self._bind(slot, shard, prefetcher)
+        return slots, rows_of_batch
 
     def _open(self, shard: int, row: int, prefetcher: Prefetcher | None) -> None:
         """Give a shard its slots, for good: they are numbers alone."""

@@ -116,8 +116,11 @@ class Opener:
         return np.where(per_batch > 0, rows // np.maximum(per_batch, 1) * per_batch, 0)
 
     def _request_whole(self, number: int, prefetcher: Prefetcher) -> None:
+        if number in self.whole:
+            prefetcher.open()
+            return
         stream, shard = self.shard(number)
-        cache = stream.cache_for(shard) if number not in self.whole else None
+        cache = stream.cache_for(shard)
         if cache is not None:
             prefetcher.request(Part(number, None), cache, shard, shard.raw_bytes)
         else:
