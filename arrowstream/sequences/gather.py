@@ -10,6 +10,7 @@ from arrowstream.batch_forms import BatchForm
 from arrowstream.padding import PADDING
 from arrowstream.prefetch import Prefetcher
 from arrowstream.sequences.borders import Borders
+from arrowstream.sequences.packed import PackedTokens
 from arrowstream.sequences.packing import IntArray
 from arrowstream.sequences.reader import SequenceReader
 from arrowstream.sequences.tokens import AnyArray
@@ -32,10 +33,10 @@ class SequenceBatchReader:
         self._fields = reader.check_columns(fields)
         self._form = form
         self._length = reader.packing.seq_len
-        self._concat = reader.packing.method == "concat"
         num_shards = len(reader.samples_per_shard)
         # A slot is a record batch; all slots lie end to end, counted in tokens.
         self._window: RowWindow | None = None
+        self._packed: PackedTokens | None = None  # with best fit
         self._slots: dict[int, range] = {}  # of each shard that was ever opened here
         self._bound: set[int] = set()
         self._is_bound = np.zeros(num_shards, np.bool_)
@@ -72,11 +73,15 @@ class SequenceBatchReader:
         return Borders(pieces, [self._reader.first_documents[shard] for shard in numbers], self._length)
 
     def _tokens(self, shards: IntArray, rows: IntArray, prefetcher: Prefetcher | None) -> AnyArray:
-        if not self._concat:
-            return self._joined(shards.tolist(), rows.tolist(), prefetcher)
         if not self._is_bound[shards].all():
             for shard in dict.fromkeys(shards[~self._is_bound[shards]].tolist()):
                 self._bind(shard, prefetcher)
+        tokens = self._cut(shards, rows, prefetcher) if self._packed is None else self._packed.gather(shards, rows)
+        self._release_closed()
+        return tokens
+
+    def _cut(self, shards: IntArray, rows: IntArray, prefetcher: Prefetcher | None) -> AnyArray:
+        """Gather sequences that lie end to end."""
         places = self._first_tokens[shards] + rows * self._length  # (n,), in tokens of all slots
         slots = np.searchsorted(self._slot_starts, places, "right") - 1
         whole = places + self._length <= self._slot_starts[slots + 1]
@@ -85,7 +90,6 @@ class SequenceBatchReader:
         for number in np.flatnonzero(~whole).tolist():
             views = self._reader.tokens(int(shards[number]), prefetcher).views(int(rows[number]))
             self._lay(views, tokens[number])
-        self._release_closed()
         return tokens
 
     def _gather(self, slots: IntArray, offsets: IntArray, whole: npt.NDArray[np.bool_]) -> AnyArray:
@@ -104,37 +108,32 @@ class SequenceBatchReader:
             start += len(view)
         out[start:] = self._reader.pad_id
 
-    def _joined(self, shards: list[int], rows: list[int], prefetcher: Prefetcher | None) -> AnyArray:
-        reader = self._reader
-        tokens = np.empty((len(shards), self._length), reader.tokens(shards[0], prefetcher).dtype)
-        views: list[AnyArray] = []
-        padding = np.full(self._length, reader.pad_id, tokens.dtype)
-        for shard, row in zip(shards, rows, strict=True):
-            found = reader.tokens(shard, prefetcher).views(row)
-            missing = self._length - sum(map(len, found))
-            views += found
-            if missing:
-                views.append(padding[:missing])
-        np.concatenate(views, out=tokens.reshape(-1))
-        return tokens
-
     def _bind(self, shard: int, prefetcher: Prefetcher | None) -> None:
         """Take note of where the tokens of a shard lie; its slots are numbers, and its own for good."""
         tokens = self._reader.tokens(shard, prefetcher)
-        if self._window is None:
-            self._window = RowWindow(tokens.dtype, (self._length,))
+        window = self._window or self._open_window(tokens.dtype)
         slots = self._slots.get(shard)
         if slots is None:
             first = len(self._slot_starts) - 1
             slots = self._slots[shard] = range(first, first + len(tokens.values))
             self._first_tokens[shard] = self._slot_starts[-1]
             self._slot_starts = np.concatenate([self._slot_starts, self._slot_starts[-1] + tokens.starts[1:]])
-            self._window.resize(slots.stop)
+            window.resize(slots.stop)
         for slot, values in zip(slots, tokens.values, strict=True):
             if len(values):
-                self._window.place(slot, values)
+                window.place(slot, values)
+        if self._packed is not None:
+            self._packed.place(shard, tokens, slots.start)
         self._bound.add(shard)
         self._is_bound[shard] = True
+
+    def _open_window(self, dtype: np.dtype[Any]) -> RowWindow:
+        window = self._window = RowWindow(dtype, (self._length,))
+        if self._reader.packing.method == "best_fit":
+            self._slot_starts = np.zeros(2, np.int64)  # the first slot is that of padding
+            window.resize(1)
+            self._packed = PackedTokens(len(self._is_bound), self._length, self._reader.pad_id, window, 0)
+        return window
 
     def _release_closed(self) -> None:
         """Let go of what the reader has closed; not before the batch that needed it is read."""
@@ -145,5 +144,7 @@ class SequenceBatchReader:
             for slot in self._slots[shard]:
                 if self._window is not None:
                     self._window.release(slot)
+            if self._packed is not None:
+                self._packed.release(shard)
             self._bound.discard(shard)
             self._is_bound[shard] = False

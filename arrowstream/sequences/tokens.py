@@ -184,6 +184,19 @@ class TokenShard:
         inside = starts - self.starts[batches]
         return np.stack([batches, inside, inside + lengths])
 
+    def packed_pieces(self, first_slot: int) -> tuple[IntArray, IntArray]:
+        """Tell what the sequences of best fit are made of.
+
+        Args:
+            first_slot: Number that the first record batch has.
+
+        Returns:
+            Number of the first piece of each sequence, and of all pieces: int64 of shape (sequences + 1,); and the
+            number of the record batch, the first token in it and the tokens of each piece: int64 of (pieces, 3).
+        """
+        batches, starts, stops = self._places
+        return self._bins.firsts, np.stack([batches + first_slot, starts, stops - starts], axis=1)
+
     def _views(self, start: int, stop: int) -> list[AnyArray]:
         batch = int(np.searchsorted(self.starts, start, "right")) - 1
         views = []
