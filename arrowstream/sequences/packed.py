@@ -57,19 +57,18 @@ class PackedTokens:
         """
         firsts, behind = self._firsts.gather_from(shards, rows).T  # (n,)
         counts = behind - firsts
-        starts = np.cumsum(counts) - counts  # of each sequence, in pieces of the batch
-        numbers = np.arange(int(counts.sum())) + np.repeat(firsts - starts, counts)
-        slots, tokens, lengths = self._pieces.gather(np.repeat(shards, counts), numbers).T  # (pieces,)
-        ends = np.cumsum(lengths)
-        sums = np.add.reduceat(lengths, starts)  # (n,)
+        starts = counts.cumsum() - counts  # of each sequence, in pieces of the batch
+        numbers = np.arange(int(counts.sum())) + (firsts - starts).repeat(counts)
+        slots, tokens, lengths = self._pieces.gather(shards.repeat(counts), numbers).T  # (pieces,)
+        filled = np.add.reduceat(lengths, starts)  # (n,), in tokens
         own = np.arange(len(shards)) * self._length
-        to = ends - lengths + np.repeat(own - (np.cumsum(sums) - sums), counts)
+        to = lengths.cumsum() - lengths + (own - (filled.cumsum() - filled)).repeat(counts)
+        short = np.flatnonzero(filled < self._length)  # sequences that end with padding
+        if len(short):
+            slots = np.concatenate([slots, np.full(len(short), self._padding_slot)])
+            tokens = np.concatenate([tokens, np.zeros(len(short), np.int64)])
+            lengths = np.concatenate([lengths, self._length - filled[short]])
+            to = np.concatenate([to, own[short] + filled[short]])
         gathered = np.empty((len(shards), self._length), self._window.dtype)
         self._window.gather_pieces(slots, tokens, lengths, to, gathered)
-        missing = self._length - sums
-        short = np.flatnonzero(missing)
-        if len(short):
-            zeros = np.zeros(len(short), np.int64)
-            padding = zeros + self._padding_slot
-            self._window.gather_pieces(padding, zeros, missing[short], (own + sums)[short], gathered)
         return gathered
