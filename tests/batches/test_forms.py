@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from arrowstream import StreamingDataset
+from arrowstream import StreamingDataLoader, StreamingDataset
 from arrowstream.batch_forms import Padded, Ragged
 from arrowstream.columns.pixels import file_pixels, jpeg_pixels
 from arrowstream.errors import EncodingError
@@ -136,3 +136,19 @@ def test_tables_own_their_memory(tmp_path: Path) -> None:
     opened = StreamingDataset(local=write(tmp_path / "d", {"x": "int"}, [{"x": number} for number in range(9)]))
     tables = list(opened.batches(4, as_="arrow"))
     assert pa.concat_tables(tables)["x"].to_pylist() == list(range(9))
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_the_loader_hands_over_pixels_for_a_batch_transform(tmp_path: Path, num_workers: int) -> None:
+    images = [Image.fromarray(np.full((3 + row, 5, 3), row, np.uint8)) for row in range(4)]
+    write(tmp_path / "d", {"x": "png"}, [{"x": image} for image in images])
+    dataset = StreamingDataset(local=tmp_path / "d", batch_size=4)
+    loader = StreamingDataLoader(dataset, images="array", batch_transform=_crop, num_workers=num_workers)
+    (batch,) = loader
+    assert batch["x"].tolist() == [np.asarray(image)[:2, :2].tolist() for image in images]
+    with pytest.raises(ValueError, match="batch_transform="):
+        list(StreamingDataLoader(dataset, images="array", transform=dict))
+
+
+def _crop(batch: dict[str, Any]) -> dict[str, Any]:
+    return {"x": torch.stack([pixels[:2, :2] for pixels in batch["x"]])}

@@ -1,8 +1,11 @@
+from random import Random
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from arrowstream.sequences.packing import best_fit, concatenated
+from arrowstream.windows import RowWindow
 
 LENGTHS = st.lists(st.integers(0, 40), max_size=60)
 
@@ -74,3 +77,26 @@ def test_concatenated_sequences_know_the_document_of_every_token(lengths: list[i
         assert (pieces.starts + pieces.lengths).tolist() == [*pieces.starts[1:].tolist(), stop]
         assert pieces.starts[0] == start
         assert pieces.lengths.min() > 0
+
+
+@given(
+    st.sampled_from(["uint8", "uint16", "int64"]),
+    st.lists(st.integers(1, 700), min_size=1, max_size=12),
+    st.randoms(use_true_random=False),
+)
+def test_pieces_of_any_length_are_gathered_as_slices_are(dtype: str, lengths: list[int], random: Random) -> None:
+    kind = np.dtype(dtype)
+    slots = [np.arange(start, start + 900).astype(kind) for start in (0, 77, 300)]
+    window = RowWindow(kind, (1,))
+    window.resize(len(slots))
+    for number, values in enumerate(slots):
+        window.place(number, values)
+    chosen = [random.randrange(len(slots)) for _ in lengths]
+    starts = [random.randrange(900 - length + 1) for length in lengths]
+    ends = np.cumsum(lengths)
+    order = random.sample(range(len(lengths)), len(lengths))  # where they go is not where they are listed
+    gathered = np.empty(int(ends[-1]), kind)
+    columns = (np.array([column[number] for number in order]) for column in (chosen, starts, lengths, ends - lengths))
+    window.gather_pieces(*columns, gathered)
+    pieces = [slots[slot][start : start + n] for slot, start, n in zip(chosen, starts, lengths, strict=True)]
+    assert np.array_equal(gathered, np.concatenate(pieces))
