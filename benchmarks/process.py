@@ -13,6 +13,8 @@ from benchmarks.peers import Peer
 from benchmarks.request import Request
 
 _ROOT = Path(__file__).parent.parent
+#: Seconds that a process may take to end by itself.
+_PATIENCE_S = 5.0
 
 
 class PeerError(RuntimeError):
@@ -104,6 +106,8 @@ class PeerProcess:
         if process is None:
             return
         os.close(self._answers)
+        with contextlib.suppress(BrokenPipeError, subprocess.TimeoutExpired):
+            process.communicate(timeout=_PATIENCE_S)  # its input ends: what it shares with others is then tidied up
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         with contextlib.suppress(BrokenPipeError), process:
