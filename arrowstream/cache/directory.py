@@ -5,14 +5,14 @@ import errno
 import logging
 import os
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from arrowstream import ipc
 from arrowstream.cache import names
 from arrowstream.cache.locks import locked
-from arrowstream.cache.room import NoRoomAheadError, Place, Room
+from arrowstream.cache.room import NoRoomAheadError, Room, Scratch
+from arrowstream.cache.victims import Place
 from arrowstream.errors import ArrowStreamError, CorruptShardError, MissingShardError, UnwritableError
 from arrowstream.index import Shard
 
@@ -44,13 +44,13 @@ class CacheDirectory:
         (self.directory / name).parent.mkdir(parents=True, exist_ok=True)
         return locked(self.directory / names.LOCK, name, timeout_s=self._lock_timeout_s, what="fetching this")
 
-    def fill(self, num_bytes: int, place: Place, work: Callable[[Path], None], *, ahead: bool) -> None:
+    def fill(self, num_bytes: int, place: Place, work: Callable[[Scratch], None], *, ahead: bool) -> None:
         """Do work that needs room; once more after something was deleted, where the disk turns out to be full.
 
         Args:
             num_bytes: Most bytes that will lie in temporary files at a time.
             place: What they are for.
-            work: Is given the beginning of the temporary files' names.
+            work: Is given the place for the temporary files.
             ahead: Whether it is done ahead of time.
         """
         while True:
@@ -100,13 +100,6 @@ def mark_used(path: Path) -> None:
     """Remember when a file was opened last; the disk itself may have been told not to."""
     with contextlib.suppress(OSError):  # another user's, or deleted just now
         os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
-
-
-def write_whole(path: Path, text: bytes, scratch: Path) -> None:
-    """Write a file that appears at once, by way of a temporary place."""
-    ready = scratch.with_name(f"{scratch.name}.{uuid.uuid4().hex}")
-    ready.write_bytes(text)
-    ready.replace(path)
 
 
 def flush(path: Path) -> None:

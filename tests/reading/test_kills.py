@@ -2,9 +2,15 @@
 
 import pytest
 
-from benchmarks import kills
+from benchmarks.kills import Settings, run
+
+NUM_SAMPLES = 1000
 
 
-@pytest.mark.parametrize("limit", ["", "300kb"])
-def test_a_job_that_is_killed_goes_on_when_it_is_started_again(limit: str) -> None:
-    kills.run(num_kills=2, num_samples=1000, limit=limit, seed=len(limit))
+@pytest.mark.parametrize(("limit", "seed"), [("", 1), ("300kb", 5)])  # that kill after the first batch
+def test_a_job_that_is_killed_goes_on_where_it_was_when_it_is_started_again(limit: str, seed: int) -> None:
+    summary = run(Settings(num_kills=1, num_samples=NUM_SAMPLES, cache_limit=limit, seed=seed))
+    assert summary.num_kills == 1
+    assert summary.num_compared > NUM_SAMPLES  # those of killed jobs, too
+    assert set(summary.last_epoch) == set(range(NUM_SAMPLES))
+    assert summary.left == ()
