@@ -106,7 +106,7 @@ class Summary:
     Attributes:
         num_kills: Processes that were killed.
         num_compared: Samples that ranks saw before they were killed, each the one that had to come there.
-        num_finished: Starts that had come to the epoch's end when they were to be killed.
+        num_finished: Starts that had come to the epoch's end by then; the next one begins another epoch.
         num_left: Temporary files that killed processes left; the next start deleted them.
         last_epoch: Ids of all ranks in the epoch that nobody disturbed in the end.
         left: Names that remain among the temporary files.
@@ -264,15 +264,25 @@ class Run:
         self.summary = Summary()
         self._folder, self._remote, self._cache = folder, remote, folder / "cache"
         self._chance = random.Random(settings.seed)
-        undisturbed = self._start(folder / "undisturbed")
+        self._order: list[list[int]] = []
+        self._job: Job
+
+    def begin(self) -> None:
+        """Let an epoch that nobody disturbs say what has to be seen."""
+        undisturbed = self._start(self._folder / "undisturbed")
         undisturbed.finish()
         self._order = undisturbed.seen()
-        (folder / "state").unlink()
-        if {number for rank in self._order for number in rank} != set(range(settings.num_samples)):
+        (self._folder / "state").unlink()
+        if {number for rank in self._order for number in rank} != set(range(self.settings.num_samples)):
             raise KilledJobError("the epoch that nobody disturbs is not whole")
 
     def _start(self, cache: Path) -> Job:
-        return Job(self._remote, self._folder, cache, self.settings)
+        self._job = Job(self._remote, self._folder, cache, self.settings)
+        return self._job
+
+    def end(self) -> None:
+        """Leave no process behind."""
+        self._job.end()
 
     def kill_one(self) -> None:
         """Start a job and kill it."""
@@ -290,9 +300,11 @@ class Run:
             job.wait_until("first")
         time.sleep(chance.random() * 0.5)
         job.check()
-        finished = all(rank.poll() == 0 for rank in job.ranks)
         job.kill(chance.choice(job.processes()))
-        self._compare(job.seen(), begin, whole=finished)
+        self._compare(job.seen(), begin, whole=False)
+        finished = all(
+            begin // RANKS + len(found) == len(order) for found, order in zip(job.seen(), self._order, strict=True)
+        )
         if phase < 0.6 and left & self._temporaries():
             raise KilledJobError(f"a start left what was there before: {sorted(left & self._temporaries())}")
         self._measure()
@@ -345,11 +357,15 @@ def run(settings: Settings) -> Summary:
         with serve(folder / "remote") as server:
             server.http.handle_error = lambda *_: None  # the killed hang up
             killing = Run(settings, folder, server.url)
-            for number in range(1, settings.num_kills + 1):
-                killing.kill_one()
-                if number % 20 == 0:
-                    print(killing.summary, flush=True)
-            return killing.finish()
+            try:
+                killing.begin()
+                for number in range(1, settings.num_kills + 1):
+                    killing.kill_one()
+                    if number % 20 == 0:
+                        print(killing.summary, flush=True)
+                return killing.finish()
+            finally:
+                killing.end()
 
 
 def main() -> None:

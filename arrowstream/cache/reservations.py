@@ -30,14 +30,21 @@ def resize(prefix: Path, num_bytes: int) -> None:
 def release(prefix: Path) -> None:
     """Delete the temporary files of a prefix."""
     # The reservation goes last: without one, the others are a dead process's.
-    leftovers = prefix.parent.glob(f"{prefix.name}.*")
-    for leftover in sorted(leftovers, key=lambda file: file.suffix == SUFFIX):
+    for leftover in sorted(_files(prefix), key=lambda file: file.suffix == SUFFIX):
         leftover.unlink(missing_ok=True)
 
 
 def held_bytes(prefix: Path) -> int:
     """Sum up the temporary files of a prefix."""
-    return sum(file.stat().st_size for file in prefix.parent.glob(f"{prefix.name}.*") if file.suffix != SUFFIX)
+    return sum(file.stat().st_size for file in _files(prefix) if file.suffix != SUFFIX)
+
+
+def _files(prefix: Path) -> list[Path]:
+    try:
+        found = os.listdir(prefix.parent)
+    except FileNotFoundError:  # somebody deleted the directory
+        return []
+    return [prefix.parent / name for name in found if name.startswith(f"{prefix.name}.")]
 
 
 def of_the_living(temporary: Path) -> list[Path]:

@@ -22,7 +22,6 @@ _IN_USE = 1  # another dataset's files that are in use, and footers, which are s
 #: Later than every file's.
 LATEST = 2 * _SPAN - 1
 _AT_ONCE = 16
-_PART, _FOOTER, _GIVEN = range(3)
 
 
 class Victims:
@@ -37,6 +36,7 @@ class Victims:
         self._next_uses: Callable[[], IntArray] | None = None
         self._parts: Parts | None = None
         self._began_ns = time.time_ns()
+        self._keys_known: tuple[IntArray | None, IntArray] | None = None  # of the uses that they were made from
         self._put([])
 
     def empty(self) -> "Victims":
@@ -69,24 +69,31 @@ class Victims:
 
     def _put(self, files: list[CachedFile]) -> None:
         self._files: list[CachedFile | None] = [*files]  # None: was given out
+        self._keys_known = None
         # The columns have room for what is added: that costs no copy of them each time.
-        shape = (5, 2 * len(files) + 64)
-        self._sizes, self._used, self._shards, self._batches, self._kinds = np.zeros(shape, np.int64)
+        shape = (4, 2 * len(files) + 64)
+        self._sizes, self._fixed_keys, self._shards, self._batches = np.zeros(shape, np.int64)
         for row, file in enumerate(files):
             self._set(row, file)
 
     def _set(self, row: int, file: CachedFile) -> None:
-        self._sizes[row], self._used[row] = file.num_bytes, min(max(file.used_ns, 0), _SPAN - 1)
-        self._shards[row] = file.shard if file.shard is not None else -1
-        self._batches[row] = file.batch if file.batch is not None else -1
-        self._kinds[row] = _FOOTER if file.is_footer else _PART
+        used_ns = min(max(file.used_ns, 0), _SPAN - 1)
+        if file.is_footer or (file.shard is None and file.used_ns >= self._began_ns):
+            group = _IN_USE
+        else:
+            group = _OTHERS if file.shard is None else _PLANNED
+        self._sizes[row], self._fixed_keys[row] = file.num_bytes, group + used_ns
+        # Not numbered is what no plan is asked for.
+        self._shards[row] = -1 if file.shard is None or file.is_footer else file.shard
+        self._batches[row] = -1 if file.batch is None else file.batch
+        self._keys_known = None
 
     def key_of(self, place: Place) -> int:
         """Give the key of what is to be fetched: files with lower ones may go for it."""
         shard, batch = place
         if self._next_uses is None or shard is None:
             return LATEST
-        return int(self._planned(np.array([shard]), np.array([-1 if batch is None else batch]))[0])
+        return int(self._planned(self._next_uses(), np.array([shard]), np.array([-1 if batch is None else batch]))[0])
 
     def goes_by_time(self, file: CachedFile) -> bool:
         """Tell whether it is its last opening, and not its next use, that says when a file goes."""
@@ -99,7 +106,7 @@ class Victims:
     def take(self, before: int = LATEST) -> Iterator[CachedFile]:
         """Give the files with keys below ``before``, the first to go at the front; they are forgotten."""
         while True:
-            keys = self._keys()
+            keys = self._keys()  # the rows of what is given out are changed in place
             rows = np.flatnonzero(keys < before)
             if not len(rows):
                 return
@@ -107,27 +114,23 @@ class Victims:
                 rows = rows[np.argpartition(keys[rows], _AT_ONCE)[:_AT_ONCE]]
             for row in rows[np.argsort(keys[rows], kind="stable")].tolist():
                 file, self._files[row] = self._files[row], None
-                self._kinds[row] = _GIVEN
+                self._shards[row], self._fixed_keys[row], keys[row] = -1, LATEST, LATEST
                 if file is not None:
                     yield file
 
     def _keys(self) -> IntArray:
-        count = len(self._files)
-        used, shards = self._used[:count], self._shards[:count]
-        is_ours = shards >= 0
-        keys = np.where(used < self._began_ns, _OTHERS, _IN_USE) + used
-        keys[is_ours] = _PLANNED + used[is_ours]
-        if self._next_uses is not None and is_ours.any():
-            keys[is_ours] = self._planned(shards[is_ours], self._batches[:count][is_ours])
-        is_footer = self._kinds[:count] == _FOOTER
-        keys[is_footer] = _IN_USE + used[is_footer]
-        keys[self._kinds[:count] == _GIVEN] = LATEST
-        return keys
+        uses = self._next_uses() if self._next_uses is not None else None
+        if self._keys_known is None or self._keys_known[0] is not uses:
+            count = len(self._files)
+            keys, shards = self._fixed_keys[:count].copy(), self._shards[:count]
+            is_planned = shards >= 0
+            if uses is not None and is_planned.any():
+                keys[is_planned] = self._planned(uses, shards[is_planned], self._batches[:count][is_planned])
+            self._keys_known = uses, keys
+        return self._keys_known[1]
 
-    def _planned(self, shards: IntArray, batches: IntArray) -> IntArray:
+    def _planned(self, uses: IntArray, shards: IntArray, batches: IntArray) -> IntArray:
         """Give the keys of parts in a plan: of a record batch its next use, of a shard that of its first one."""
-        assert self._next_uses is not None
-        uses = self._next_uses()
         if self._parts is None:
             return -np.minimum(uses[shards], _SPAN - 1)
         first, stop = self._parts.first_parts[shards], self._parts.first_parts[shards + 1]
