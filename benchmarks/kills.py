@@ -20,6 +20,7 @@ import json
 import os
 import random
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -49,15 +50,15 @@ from torch.utils.data import DataLoader
 from arrowstream.torch import StreamingDataset
 from benchmarks.kills import BATCH_SIZE, RANKS, WORKERS, text_of
 
-remote, cache, checkpoint, seen, limit, unit = sys.argv[1:]
+remote, cache, resume, checkpoint, seen, limit, unit = sys.argv[1:]
 dataset = StreamingDataset(
     remote=remote, local=cache, shuffle=True, shuffle_block_size=64, num_canonical_nodes=2, batch_size=BATCH_SIZE,
     cache_limit=limit or None, shuffle_unit=unit,
 )
 state = Path(checkpoint)
 start = 0
-if state.exists():
-    saved = json.loads(state.read_text())
+if Path(resume).exists():
+    saved = json.loads(Path(resume).read_text())
     dataset.load_state_dict(saved)
     start = saved["sample_in_epoch"]
 loader = DataLoader(dataset, batch_size=BATCH_SIZE, num_workers=WORKERS, multiprocessing_context="fork")
@@ -152,7 +153,12 @@ class Job:
         self._seen = folder / "seen"
         for rank in range(RANKS):
             self._log(rank).unlink(missing_ok=True)
-        paths = [str(cache), str(folder / "state"), str(self._seen)]
+        # What all ranks begin with; the first may write another checkpoint before the last has read this one.
+        resume, checkpoint = folder / "resume", folder / "state"
+        resume.unlink(missing_ok=True)
+        if checkpoint.exists():
+            shutil.copyfile(checkpoint, resume)
+        paths = [str(cache), str(resume), str(checkpoint), str(self._seen)]
         self.ranks = [
             subprocess.Popen(
                 [sys.executable, "-W", "ignore", "-c", JOB, remote, *paths, settings.cache_limit, settings.unit],

@@ -4,6 +4,8 @@ import contextlib
 import errno
 import logging
 import os
+import pwd
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,9 +17,11 @@ from arrowstream.cache.room import NoRoomAheadError, Room, Scratch
 from arrowstream.cache.victims import Place
 from arrowstream.errors import ArrowStreamError, CorruptShardError, MissingShardError, UnwritableError
 from arrowstream.index import Shard
+from arrowstream.units import format_bytes
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_FULL_OR_READ_ONLY = {*_FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
+_NOT_ALLOWED = {errno.EACCES, errno.EPERM}
+_FULL_OR_READ_ONLY = {*_FULL, *_NOT_ALLOWED, errno.EROFS, errno.EFBIG}
 _IN_THE_WAY = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOENT}  # or taken away, with all that it held
 _log = logging.getLogger(__name__)
 
@@ -58,8 +62,20 @@ class CacheDirectory:
                 with self.room.scratch(self.directory, num_bytes, place, ahead=ahead) as scratch:
                     return work(scratch)
             except OSError as error:
-                if error.errno not in _FULL or not self._evict(num_bytes, place):
+                if error.errno not in _FULL:
                     raise
+                if not self._evict(num_bytes, place):
+                    raise self._full(error, num_bytes) from error
+
+    def _full(self, error: OSError, num_bytes: int) -> UnwritableError:
+        free = shutil.disk_usage(self.directory).free
+        return UnwritableError(
+            error.errno,
+            f"{self.directory}: {os.strerror(error.errno or errno.ENOSPC)}; {format_bytes(num_bytes)} are needed for "
+            f"one more part of the data, {format_bytes(free)} are free, and nothing is left to delete that is not "
+            f"needed sooner. What was deleted keeps its space while a process reads it: give cache_limit= a good deal "
+            f"below what the disk holds, which all processes keep to, or a larger disk as local=",
+        )
 
     def _evict(self, num_bytes: int, place: Place) -> bool:
         deleted = self.room.evict(num_bytes, place)
@@ -125,6 +141,28 @@ def writable(directory: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _FULL_OR_READ_ONLY | _IN_THE_WAY:
             raise
-        raise UnwritableError(
-            error.errno, f"{error.strerror}; give another directory as local=, or make room in this one", str(directory)
-        ) from error
+        way_out = "give another directory as local=, or make room in this one"
+        if error.errno in _NOT_ALLOWED:
+            way_out = f"{_whose(Path(error.filename or directory))}; give another directory as local="
+        raise UnwritableError(error.errno, f"{error.strerror}; {way_out}", str(directory)) from error
+
+
+def _whose(path: Path) -> str:
+    """Say whose a file is that we may not use, or the directory that we may not look into for it."""
+    for each in (path, *path.parents):
+        try:
+            owner = each.stat().st_uid
+        except (PermissionError, FileNotFoundError):
+            continue
+        return (
+            f"{each} belongs to user {_user(owner)}, this process to {_user(os.geteuid())}: users who share a cache "
+            f"need a directory of a group that they are all in (chgrp, chmod g+rws) and umask 002"
+        )
+    return f"{path} cannot be looked at"
+
+
+def _user(number: int) -> str:
+    try:
+        return f"{pwd.getpwuid(number).pw_name} ({number})"
+    except KeyError:
+        return str(number)

@@ -67,7 +67,7 @@ class ShardCache(RecordBatchCache):
             UnwritableError: The directory or the disk does not take it.
         """
         path = self.directory / INDEX_NAME
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        with writable(self.directory), contextlib.suppress(FileNotFoundError, NotADirectoryError):
             if path.read_bytes() == text:
                 return
         # What it names may be fetched again, and deleted by whoever needs the room.
