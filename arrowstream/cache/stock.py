@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+from arrowstream.cache import names, reservations
 from arrowstream.cache.ledger import LEDGER_BYTES, Ledger
 from arrowstream.cache.shelf import Shelf
 from arrowstream.cache.victims import LATEST, Place, Victims
@@ -103,6 +104,8 @@ class Stock:
         for directory, shelf in self.shelves.items():
             ledger = Ledger(directory)
             ledger.forget()
+            if held:
+                reservations.sweep(directory / names.TEMPORARY)  # the dead need no room
             used, files = shelf.survey()
             if held:
                 used += LEDGER_BYTES
