@@ -23,6 +23,8 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM}
 _FULL_OR_READ_ONLY = {*_FULL, *_NOT_ALLOWED, errno.EROFS, errno.EFBIG}
 _IN_THE_WAY = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOENT}  # or taken away, with all that it held
+# A disk that was full is tried so often though nothing can be deleted from it any more.
+_CHANCES = 20
 _log = logging.getLogger(__name__)
 
 
@@ -57,6 +59,7 @@ class CacheDirectory:
             work: Is given the place for the temporary files.
             ahead: Whether it is done ahead of time.
         """
+        chances = 0 if ahead else _CHANCES
         while True:
             try:
                 with self.room.scratch(self.directory, num_bytes, place, ahead=ahead) as scratch:
@@ -65,17 +68,23 @@ class CacheDirectory:
                 if error.errno not in _FULL:
                     raise
                 if not self._evict(num_bytes, place):
-                    raise self._full(error, num_bytes) from error
+                    # Others may have let go meanwhile of what they read, or be about to.
+                    chances -= 1
+                    if chances < 0 or not (self._free_bytes() >= num_bytes or self.room.wait(self.directory)):
+                        raise self._full(error, num_bytes) from error
 
     def _full(self, error: OSError, num_bytes: int) -> UnwritableError:
-        free = shutil.disk_usage(self.directory).free
+        cause, free = os.strerror(error.errno or errno.ENOSPC), format_bytes(self._free_bytes())
         return UnwritableError(
             error.errno,
-            f"{self.directory}: {os.strerror(error.errno or errno.ENOSPC)}; {format_bytes(num_bytes)} are needed for "
-            f"one more part of the data, {format_bytes(free)} are free, and nothing is left to delete that is not "
-            f"needed sooner. What was deleted keeps its space while a process reads it: give cache_limit= a good deal "
-            f"below what the disk holds, which all processes keep to, or a larger disk as local=",
+            f"{self.directory}: {cause}; {format_bytes(num_bytes)} are needed for one more part of the data, {free} "
+            f"are free, and nothing is left to delete that is not needed sooner. What was deleted keeps its space while "
+            f"a process reads it: give cache_limit= a good deal below what the disk holds, which all processes keep to, "
+            f"or a larger disk as local=",
         )
+
+    def _free_bytes(self) -> int:
+        return shutil.disk_usage(self.directory).free
 
     def _evict(self, num_bytes: int, place: Place) -> bool:
         deleted = self.room.evict(num_bytes, place)

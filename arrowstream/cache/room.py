@@ -235,6 +235,11 @@ class Room:
         self.let_go()
         return deleted + swept
 
+    def wait(self, directory: Path) -> bool:
+        """Wait until one of those who are fetching into a directory is done; False where nobody is, or is in time."""
+        living = reservations.of_the_living(directory / names.TEMPORARY)
+        return bool(living) and reservations.wait_for(living[0], self._timeout_s)
+
     @contextlib.contextmanager
     def _locked(self, directory: Path) -> Iterator[bool]:
         """Lock all directories that share the room, in an order that all their users keep to."""
