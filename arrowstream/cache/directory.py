@@ -78,9 +78,9 @@ class CacheDirectory:
         return UnwritableError(
             error.errno,
             f"{self.directory}: {cause}; {format_bytes(num_bytes)} are needed for one more part of the data, {free} "
-            f"are free, and nothing is left to delete that is not needed sooner. What was deleted keeps its space while "
-            f"a process reads it: give cache_limit= a good deal below what the disk holds, which all processes keep to, "
-            f"or a larger disk as local=",
+            f"are free, and nothing is left to delete that is not needed sooner. What was deleted keeps its space "
+            f"while a process reads it: give cache_limit= a good deal below what the disk holds, which all processes "
+            f"keep to, or a larger disk as local=",
         )
 
     def _free_bytes(self) -> int:

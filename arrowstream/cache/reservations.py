@@ -4,6 +4,7 @@ When the kernel has freed the lock, the owner is dead, and all that it left goes
 """
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 
@@ -16,15 +17,24 @@ def reserve(prefix: Path, num_bytes: int) -> Lock:
     """Reserve room for the temporary files whose names begin with a prefix; the lock is the caller's to close."""
     file = prefix.with_name(prefix.name + SUFFIX)
     lock = Lock(file)
-    lock.take()
-    resize(prefix, num_bytes)
+    try:
+        lock.take()
+        resize(prefix, num_bytes)
+    except BaseException:
+        file.unlink(missing_ok=True)
+        lock.close()
+        raise
     return lock
 
 
 def resize(prefix: Path, num_bytes: int) -> None:
     """Set what is still to come."""
-    with contextlib.suppress(FileNotFoundError):  # somebody deleted the directory
+    try:
         os.truncate(prefix.with_name(prefix.name + SUFFIX), num_bytes)  # sparse: it has a length, and takes no space
+    except OSError as error:
+        # Somebody deleted the directory; or this process may write no file so long (ulimit -f), in one at least.
+        if error.errno not in (errno.ENOENT, errno.EFBIG):
+            raise
 
 
 def release(prefix: Path) -> None:
