@@ -223,11 +223,10 @@ class Opener:
         return make_bind
 
     def keep_within(self) -> None:
-        """Let go of what others deleted to keep the limit, if there is one."""
-        if self._room.limit is not None:
-            self._opened_since += 1
-            if self._opened_since * _SHARE_UNASKED > len(self.whole) + self._num_batches:
-                self.drop_deleted()
+        """Let go of what others deleted to keep the limit, or because the disk is full."""
+        self._opened_since += 1
+        if self._opened_since * _SHARE_UNASKED > len(self.whole) + self._num_batches:
+            self.drop_deleted()
 
     def drop_deleted(self) -> None:
         """Let go of what was deleted: as long as it is mapped, its space is not free."""

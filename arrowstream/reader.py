@@ -258,7 +258,7 @@ class Reader:
             CacheLimitError: What an epoch reads at the same time is larger than the limit.
         """
         parts = self.shards.parts(unit)
-        self._room.parts, self._room.next_uses = parts, forecast.next_uses
+        self._room.follow(forecast.next_uses, parts)
         limit = self._room.limit
         if limit is None:
             return

@@ -68,7 +68,7 @@ def collect(directory: Path, *, limit: int | None = None, unused_s: float | None
     room.sweep(directory)
     if unused_s is not None:
         room.expire(directory, before_ns=time.time_ns() - int(unused_s * 1e9))
-    room.settle(directory, (None, None))
+    room.keep_limit(directory)
     for folder, _, _ in os.walk(directory / names.BATCHES, topdown=False):
         _remove_if_empty(Path(folder))
 

@@ -1,9 +1,9 @@
 """What the files of a cache are called, relative to its directory.
 
 ``a/shard.00000.arrow`` is the Arrow IPC file of a shard, whatever the shard is transported as. Beside the shards,
-``.arrowstream`` holds: ``lock``; ``tmp``, files that are not whole yet; ``names``, which files may be fetched again,
-one list an index; ``batches``, record batches of shards that are not there as a whole; ``transport``, compressed files
-that were to be kept and have their shard's own name.
+``.arrowstream`` holds: ``lock``; ``ledger``, how many bytes lie in the directory; ``tmp``, files that are not whole
+yet; ``names``, which files may be fetched again, one list an index; ``batches``, record batches of shards that are not
+there as a whole; ``transport``, compressed files that were to be kept and have their shard's own name.
 """
 
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ from arrowstream.index import PRIVATE_FOLDER, Index, Shard
 from arrowstream.registry import load_format
 
 LOCK = f"{PRIVATE_FOLDER}/lock"
+LEDGER = f"{PRIVATE_FOLDER}/ledger"
 TEMPORARY = f"{PRIVATE_FOLDER}/tmp"  # noqa: S108
 NAMES = f"{PRIVATE_FOLDER}/names"
 BATCHES = f"{PRIVATE_FOLDER}/batches"

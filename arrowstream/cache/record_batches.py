@@ -10,9 +10,10 @@ import pyarrow as pa
 
 from arrowstream import ipc
 from arrowstream.cache import names
-from arrowstream.cache.directory import CacheDirectory, holds, mark_used, writable, write_whole
+from arrowstream.cache.directory import CacheDirectory, holds, mark_used, writable
 from arrowstream.cache.ranges import Footer, read_batch, read_footer
-from arrowstream.cache.room import Place
+from arrowstream.cache.room import Scratch
+from arrowstream.cache.victims import Place
 from arrowstream.errors import CorruptShardError
 from arrowstream.index import Shard
 from arrowstream.storage import Storage
@@ -73,7 +74,7 @@ class RecordBatchCache(CacheDirectory):
                 return Footer.parse(path.read_bytes(), shard)
             text = read_footer(self.storage, shard)
             with self.room.scratch(self.directory, len(text)) as scratch:
-                write_whole(path, text, scratch)
+                scratch.write(text, names.footer_name(shard))
             return Footer.parse(text, shard)
 
     def fetch_batch(self, shard: Shard, batch: int, number: int | None = None) -> Path:
@@ -108,18 +109,17 @@ class RecordBatchCache(CacheDirectory):
                 self.fill(
                     most,
                     place,
-                    lambda scratch: self._put_batch(shard, footer, batch, scratch, most=most, place=place),
+                    lambda scratch: self._put_batch(shard, footer, batch, scratch, place),
                     ahead=ahead,
                 )
         return path
 
-    def _put_batch(self, shard: Shard, footer: Footer, batch: int, scratch: Path, *, most: int, place: Place) -> None:
-        ready = scratch.with_suffix(".ready")
+    def _put_batch(self, shard: Shard, footer: Footer, batch: int, scratch: Scratch, place: Place) -> None:
+        ready = scratch.file("ready")
         rows = self._read_batch(shard, footer, batch, self._attempts)
         ipc.write_file(ready, footer.schema, [rows], content=shard.content)
-        if ready.stat().st_size > most:
-            self.room.settle(self.directory, place)
-        ready.replace(self.directory / names.batch_name(shard, batch))
+        scratch.grow(place)
+        scratch.put(ready, names.batch_name(shard, batch))
 
     def _read_batch(self, shard: Shard, footer: Footer, batch: int, attempts: int) -> pa.RecordBatch:
         try:

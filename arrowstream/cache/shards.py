@@ -11,9 +11,10 @@ from pathlib import Path
 
 from arrowstream import ipc
 from arrowstream.cache import names
-from arrowstream.cache.directory import declining, flush, holds, mark_used, writable, write_whole
+from arrowstream.cache.directory import declining, flush, holds, mark_used, writable
 from arrowstream.cache.names import cached_name, cached_names, transport_name, wrapping
 from arrowstream.cache.record_batches import RecordBatchCache
+from arrowstream.cache.room import Scratch
 from arrowstream.compression import decompress_file
 from arrowstream.errors import CorruptShardError, MissingShardError, RemoteNotFoundError
 from arrowstream.hashing import DEFAULT_HASH, hash_file, new_hash
@@ -66,16 +67,16 @@ class ShardCache(RecordBatchCache):
             UnwritableError: The directory or the disk does not take it.
         """
         path = self.directory / INDEX_NAME
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        with writable(self.directory), contextlib.suppress(FileNotFoundError, NotADirectoryError):
             if path.read_bytes() == text:
                 return
-        with writable(self.directory), self.room.scratch(self.directory, len(text)) as scratch:
-            # What it names may be fetched again, and deleted by whoever needs the room.
-            listed = self.directory / names.NAMES / index.fingerprint
-            listed.parent.mkdir(parents=True, exist_ok=True)
-            both = (name for pair in cached_names(index) for name in pair)
-            write_whole(listed, "\n".join(dict.fromkeys(both)).encode(), scratch)
-            write_whole(path, text, scratch)
+        # What it names may be fetched again, and deleted by whoever needs the room.
+        both = (name for pair in cached_names(index) for name in pair)
+        listed = "\n".join(dict.fromkeys(both)).encode()
+        with writable(self.directory), self.room.scratch(self.directory, len(text) + len(listed)) as scratch:
+            (self.directory / names.NAMES).mkdir(parents=True, exist_ok=True)
+            scratch.write(listed, f"{names.NAMES}/{index.fingerprint}")
+            scratch.write(text, INDEX_NAME)
 
     def peak_bytes(self, shard: Shard) -> int:
         """Tell how many bytes lie on the disk at most while a shard is fetched and unpacked."""
@@ -136,8 +137,8 @@ class ShardCache(RecordBatchCache):
                 )
         return path
 
-    def _fetch_claimed(self, shard: Shard, path: Path, scratch: Path, number: int | None) -> None:
-        arrived, plain, ready = (scratch.with_suffix(f".{step}") for step in ("arrived", "plain", "ready"))
+    def _fetch_claimed(self, shard: Shard, path: Path, scratch: Scratch, number: int | None) -> None:
+        arrived, plain, ready = (scratch.file(step) for step in ("arrived", "plain", "ready"))
         for attempt in range(1, self._attempts + 1):
             try:
                 self._arrive(shard, arrived, plain, ready)
@@ -149,13 +150,13 @@ class ShardCache(RecordBatchCache):
                         f"result: the shard or the index is damaged, write it again"
                     ) from error
         if not load_format(shard.format).in_place:
-            self.room.settle(self.directory, (number, None))
+            scratch.grow((number, None))
         flush(ready)
         kept = self._kept(shard)
         if kept is not None and arrived.exists():
             kept.parent.mkdir(parents=True, exist_ok=True)
-            arrived.replace(kept)
-        ready.replace(path)
+            scratch.put(arrived, str(transport_name(shard)))
+        scratch.put(ready, cached_name(shard))
         flush(path.parent)
 
     def _kept(self, shard: Shard) -> Path | None:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
+from arrowstream.cache.directory import writable
 from arrowstream.cache.locks import locked
 from arrowstream.cache.names import LOCK
 from arrowstream.columns.declared import declared_encodings
@@ -157,19 +158,23 @@ def load_counts(reader: Reader, stream: Stream, shards: range, packing: Packing)
         IndexFormatError: A file is damaged.
         ShardError: A shard is missing or corrupt.
         StorageError: The remote failed.
+        UnwritableError: The cache, which keeps the counts, takes no file.
     """
     index = stream.index
     known = counts_in_index(index, packing)
     if known is not None:
         return known
     name = file_name(index, packing)
-    cached = stream.cache.directory / PRIVATE_FOLDER / name
-    found = _read_cached(cached, index, packing) or _read_packed(stream, name, index, packing)
+    directory = stream.cache.directory
+    cached = directory / PRIVATE_FOLDER / name
+    with writable(directory):
+        found = _read_cached(cached, index, packing)
+    found = found or _read_packed(stream, name, index, packing)
     if found is not None:
         return found
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    lock = stream.cache.directory / LOCK
-    with locked(lock, name, timeout_s=_PATIENCE_S, what="counting the sequences"):
+    with writable(directory):
+        cached.parent.mkdir(parents=True, exist_ok=True)
+    with writable(directory), locked(directory / LOCK, name, timeout_s=_PATIENCE_S, what="counting the sequences"):
         found = _read_cached(cached, index, packing)
         if found is None:
             _log.info(

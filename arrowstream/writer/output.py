@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from arrowstream.errors import DirectoryInUseError, RemoteNotFoundError, UnwritableError
+from arrowstream.errors import DirectoryInUseError, RemoteNotFoundError, StorageError, UnwritableError
 from arrowstream.index import INDEX_NAME, Index, parse_index
 from arrowstream.storage import Storage
 
@@ -34,6 +34,7 @@ class Output:
         self._directory = Path(local) if local is not None else None
         self._remote = storage if self._directory is None or storage.local_path != self._directory else None
         self._keeps_local = self._remote is None or keep_local
+        self._is_staging = False  # whether the directory is one that nobody asked for
 
     def claim(self, *, exist_ok: bool, first_shard: str) -> None:
         """Make sure that nothing else lies where the dataset will be, before anything is written.
@@ -73,6 +74,7 @@ class Output:
             UnwritableError: It cannot be made.
         """
         if self._directory is None:
+            self._is_staging = True
             self._directory = Path(tempfile.mkdtemp(prefix="arrowstream-write-"))
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
@@ -91,7 +93,12 @@ class Output:
         path = self.directory / name
         temporary.replace(path)
         if self._remote is not None:
-            self._remote.upload(path, name)
+            try:
+                self._remote.upload(path, name)
+            except StorageError as error:
+                if not self._is_staging:
+                    error.add_note(f"{path}: is kept, and so are the other files that were not uploaded")
+                raise
             if not self._keeps_local:
                 path.unlink()
 
@@ -126,9 +133,13 @@ class Output:
             self.write(INDEX_NAME, text)
         return text
 
-    def close(self) -> None:
-        """Remove the local directory if it was only the way to the remote."""
-        if not self._keeps_local:
+    def close(self, *, whole: bool) -> None:
+        """Remove the local directory if it was only the way to the remote.
+
+        Args:
+            whole: Whether all files are in the remote. What is not stays in a directory that the user named.
+        """
+        if not self._keeps_local and (whole or self._is_staging):
             shutil.rmtree(self.directory, ignore_errors=True)
 
 

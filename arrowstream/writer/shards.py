@@ -39,7 +39,8 @@ class ShardWriter:
         columns: The encoding of each column, by name or as an Arrow type; or an Arrow schema. None: as the first
             record batch has them.
         out: Directory, URL, or both as ``(local, remote)``. A URL alone is written by way of a temporary directory.
-        keep_local: Whether the shards stay in the local directory when there is a remote one.
+        keep_local: Whether the shards stay in the local directory when there is a remote one. Those that could not be
+            uploaded stay in any case, unless the directory is a temporary one.
         compression: ``"zstd:3"``, ``"lz4"`` (inside the shard, which stays an Arrow file), or ``"gz"``, ``"br"``,
             ``"bz2"``, ``"snappy"`` (around it); with a level where the codec has one.
         hashes: Names of hashes to store beside ``xxh3_64``, which is always stored.
@@ -280,6 +281,7 @@ class ShardWriter:
         Raises:
             Exception: What went wrong with a shard in the background, as itself; there is no index then.
         """
+        whole = False
         try:
             self._check_open()
             self._flush_rows()
@@ -300,16 +302,17 @@ class ShardWriter:
             else:
                 text = index.to_json(version)
                 self._output.write(INDEX_NAME, text)
+            whole = True
         finally:
-            self._close()
+            self._close(whole=whole)
         return parse_index(text, INDEX_NAME)
 
-    def _close(self) -> None:
+    def _close(self, *, whole: bool) -> None:
         self._closed = True
         self._rows_at_once = 0  # so that a late write() is noticed
         self._rows = []
         self._pipeline.close()
-        self._output.close()
+        self._output.close(whole=whole)
         self._progress.close()
 
     def __enter__(self) -> Self:
@@ -323,7 +326,7 @@ class ShardWriter:
         if kind is None:
             self.finish()
         else:
-            self._close()
+            self._close(whole=False)
 
 
 class MDSWriter(ShardWriter):

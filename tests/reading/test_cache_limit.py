@@ -13,7 +13,8 @@ import pytest
 from arrowstream import Stream, StreamingDataset
 from arrowstream.cache.locks import locked
 from arrowstream.cache.names import LOCK, TEMPORARY
-from arrowstream.cache.room import RESERVATION, ROOM
+from arrowstream.cache.reservations import SUFFIX
+from arrowstream.cache.room import ROOM
 from arrowstream.errors import CacheLimitError, UnwritableError
 from tests.reading.datasets import (
     assert_holds,
@@ -46,7 +47,7 @@ def used_bytes(cache: Path) -> int:
     sizes = {}
     for folder, _, files in os.walk(cache):
         for name in files:
-            if not name.endswith(RESERVATION):
+            if not name.endswith(SUFFIX):
                 with contextlib.suppress(FileNotFoundError):
                     status = Path(folder, name).stat()
                     sizes[status.st_ino] = status.st_size

@@ -115,7 +115,7 @@ class CacheMachine(RuleBasedStateMachine):
 
         uses = None if order is None else np.array([*order, *[10**6] * (self.index.num_shards - NUM_SHARDS)])
         for cache in self.caches:
-            cache.room.next_uses = None if uses is None else lambda uses=uses: uses
+            cache.room.follow(None if uses is None else lambda uses=uses: uses, None)
 
     @rule(who=st.integers(0, 1), number=st.integers(0, NUM_SHARDS - 1))
     def too_small(self, who: int, number: int) -> None:

@@ -276,7 +276,8 @@ def test_a_disk_that_is_too_small_for_one_shard_is_named(
 ) -> None:
     with mounted(tmp_path / "cache", "size=2m") as cache:
         dataset = open_dataset(s3, proxy, large, cache)
-        with pytest.raises(UnwritableError, match=rf"{cache}.*No space left on device"):
+        needed = rf"{cache}: No space left on device; \d\S+ MiB are needed .*, \d\S+ MiB are free, .* give cache_limit="
+        with pytest.raises(UnwritableError, match=needed):
             list(load(dataset, num_workers))
         assert_leaves_nothing(cache)
 

@@ -17,7 +17,6 @@ from arrowstream.cache.names import BATCHES
 from arrowstream.cli import main
 from arrowstream.errors import CacheLimitError, CorruptShardError
 from arrowstream.storage import Storage
-from benchmarks import kills
 from tests.faults import run_proxy
 from tests.reading.datasets import noise, read_index, shard_files, temporaries
 from tests.reading.http_server import Server, serve
@@ -250,10 +249,6 @@ def test_requests_that_fail_are_counted_too(remote: Path, cache: Path) -> None:
         proxy.fail("status", 1, status=500)
         assert dataset[5]["id"] == 5
         assert dataset.cost().num_requests == len(proxy.requests) == 3
-
-
-def test_a_job_by_record_batches_that_is_killed_goes_on() -> None:
-    kills.run(num_kills=2, num_samples=1000, limit="200kb", seed=7, unit="record_batch")
 
 
 # Others -----------------------------------------------------------------------------------------------------------

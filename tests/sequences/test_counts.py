@@ -11,7 +11,7 @@ import pytest
 
 from arrowstream import pack_sequences
 from arrowstream.cli import main
-from arrowstream.errors import IndexFormatError
+from arrowstream.errors import IndexFormatError, UnwritableError
 from arrowstream.index import PRIVATE_FOLDER
 from arrowstream.sequences import SequenceDataset, counts
 from tests.sequences.corpus import documents, write_documents
@@ -49,6 +49,25 @@ def test_counts_beside_the_index_spare_readers_the_shards(tmp_path: Path) -> Non
     dataset = SequenceDataset(remote=remote, local=tmp_path / "local", **PACKING)
     assert dataset.samples_per_shard.tolist() == found.num_sequences.tolist()
     assert dataset.cost().num_bytes < 10_000
+
+
+@pytest.mark.parametrize("why", ["Not a directory", "File exists"])
+def test_a_cache_that_takes_no_counts_is_named(tmp_path: Path, why: str) -> None:
+    remote, local = write_documents(tmp_path / "remote"), tmp_path / "local"
+    dataset = SequenceDataset(remote=remote, local=local, **PACKING)
+    sizes = dataset.samples_per_shard.tolist()
+    [kept] = counts_in(local)
+    kept.unlink()
+    if why == "Not a directory":  # who runs as root may write anywhere but there
+        shutil.rmtree(local / PRIVATE_FOLDER)
+        (local / PRIVATE_FOLDER).write_bytes(b"")
+    else:
+        kept.mkdir()
+    again = SequenceDataset(remote=remote, local=local, **PACKING)
+    with pytest.raises(UnwritableError, match=rf"(?s)give another directory as local=.*{local}"):
+        again.samples_per_shard  # noqa: B018
+    shutil.rmtree(local)
+    assert SequenceDataset(remote=remote, local=local, **PACKING).samples_per_shard.tolist() == sizes
 
 
 def test_of_those_who_need_counts_at_once_one_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,6 +80,44 @@ def test_an_upload_that_fails_half_way_leaves_no_index(
         len(StreamingDataset(remote=out, local=tmp_path / "cache", storage_options=s3.options))
 
 
+@pytest.mark.parametrize("keep_local", [False, True])
+def test_what_could_not_be_uploaded_is_kept_where_the_user_named_a_directory(
+    s3: S3Server, proxy: Proxy, tmp_path: Path, keep_local: bool
+) -> None:
+    local, out = tmp_path / "local", s3.new_prefix()
+    options = {**s3.options, "endpoint_url": proxy.url}
+    columns = {"noise": "bytes"}
+
+    def write_all(fail_at: int | None, exist_ok: bool) -> None:
+        with MDSWriter(
+            out=(local, out),
+            columns=columns,
+            size_limit="100kb",
+            storage_options=options,
+            max_workers=1,
+            keep_local=keep_local,
+            exist_ok=exist_ok,
+        ) as writer:
+            for number, row in enumerate(ROWS):
+                if number == fail_at:
+                    proxy.fail("reset", 1000)
+                writer.write({"noise": row})
+
+    with pytest.raises(StorageError, match=rf"{out}/shard\.\d+\.arrow .*: cannot upload, 2 attempts") as caught:
+        write_all(100, exist_ok=False)
+    proxy.faults.clear()
+    lost = re.search(r"shard\.\d+\.arrow", str(caught.value))[0]
+    assert (local / lost).stat().st_size > 90_000
+    assert caught.value.__notes__ == [f"{local / lost}: is kept, and so are the other files that were not uploaded"]
+    uploaded = Storage(out, options=s3.options).list()
+    assert lost not in uploaded
+    assert "index.json" not in uploaded
+    assert [name for name in uploaded if (local / name).exists()] == (uploaded if keep_local else [])
+    write_all(None, exist_ok=True)
+    assert local.exists() == keep_local
+    assert "index.json" in Storage(out, options=s3.options).list()
+
+
 def test_a_large_shard_is_uploaded_in_parts(s3: S3Server, proxy: Proxy, tmp_path: Path) -> None:
     (tmp_path / "shard").write_bytes(bytes(20 << 20))
     storage = Storage(s3.new_prefix(), options={**s3.options, "endpoint_url": proxy.url, "client": "obstore"})
