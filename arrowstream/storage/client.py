@@ -1,6 +1,6 @@
 """What is asked of a store, and who is asked: obstore where it does as well, fsspec for all else."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -8,6 +8,8 @@ from arrowstream.storage import fsspec_client, obstore_client, obstore_library, 
 from arrowstream.storage.entry import Entry
 from arrowstream.storage.places import Place, place_of
 
+#: Is given the bytes of an answer in their order; must not keep them.
+Take = Callable[[bytes | memoryview], None]
 CHOICES = ("obstore", "fsspec")
 
 
@@ -26,6 +28,15 @@ class Client(Protocol):
 
     def read_range(self, key: str, start: int, stop: int) -> bytes | memoryview:
         """Ask for a range; the answer is shorter at the object's end, and the whole object from some servers."""
+
+    def send_range(self, key: str, start: int, stop: int, take: Take) -> bytes | memoryview | None:
+        """Hand a range to somebody as it arrives, in pieces; less of it at the object's end.
+
+        What ``take`` raises is raised as it is, or as the error of a request.
+
+        Returns:
+            Nothing; or the whole object, where the server sent that in place of a range: then nothing was handed on.
+        """
 
     def upload(self, path: Path, key: str) -> None:
         """Store a file as an object, in several parts where it is large and the store has that."""
