@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 _Work = queue.SimpleQueue[tuple[Callable[[], Any], "concurrent.futures.Future[Any]"]]
 
-# The threads that wait for work. To start one for each request takes some 0.2 ms of a busy interpreter's lock.
+# The threads that wait for work: to start one for each call takes 45 µs of processor time, to hand one over 10.
 _idle: list[_Work] = []
 os.register_at_fork(after_in_child=_idle.clear)
 
