@@ -22,8 +22,9 @@ from arrowstream.errors import (
 )
 from arrowstream.index import INDEX_NAME, Index, Shard, parse_index
 from arrowstream.plan.mosaic.weights import Weight
-from arrowstream.registry import formats_of, load_format
+from arrowstream.registry import format_names, formats_of, load_format
 from arrowstream.storage import Storage
+from arrowstream.storage.threads import in_thread
 
 #: What a stream does where neither it nor its dataset says otherwise; mosaicml-streaming's values.
 DEFAULTS: Mapping[str, Any] = {
@@ -228,8 +229,10 @@ class Stream:
 
     def _read_index(self) -> Index:
         url = self.storage.url_of(INDEX_NAME)
+        reading = in_thread(lambda: self.storage.read(INDEX_NAME))
+        format_names()  # finds the plugins, which takes as long as the index is on its way
         try:
-            text = self.storage.read(INDEX_NAME)
+            text = reading.result()
         except (RemoteNotFoundError, RemoteAccessError) as error:
             # A store that may not be listed says of what does not exist that it may not be read.
             index = self._index_of_remote()

@@ -5,18 +5,21 @@
   python -m benchmarks.cold --megabytes 128 --rounds 1      does the harness work?
 
 Rows are 8,192 tokens of uint16 and an id, uncompressed. The bare clients (obstore, s3fs) load the very objects that
-arrowstream reads, the index too, each as a whole, four at a time, into files, and do no more: no check, no reading.
-arrowstream and mosaicml-streaming iterate over all samples in one process without workers; mosaicml-streaming has
-shards of its own with the same rows. Each turn is a process of its own, whose imports are not counted; its connections
-are. All take turns, round by round; a ratio is the median of the rounds'. *First* is the time to the first sample,
-beside what the bare client needs for the index and one shard. Files go to a memory file system unless --scratch names
-another place.
+arrowstream reads, the index too, each as a whole, as many at a time as arrowstream fetches shards, into files, and do
+no more: no check, no reading. arrowstream and mosaicml-streaming iterate over all samples in one process without
+workers; mosaicml-streaming has shards of its own with the same rows. Each turn is a process of its own, whose imports
+are not counted; making a client and its connections is. All take turns, round by round; a ratio is the median of the
+rounds'. *First* is the time to the first sample, beside what the bare client needs for the index and one shard. *CPU*
+is what the process of the turn took for an epoch, kernel included. *At once* is how many requests were under way
+together, where there is a proxy to count them. Files go to a memory file system unless --scratch names another place.
 
 The server, the proxy that adds the 20 ms, and the client share the machine: read the ratios, not the figures.
 """
 
 import argparse
 import concurrent.futures
+import functools
+import importlib
 import json
 import os
 import statistics
@@ -31,9 +34,10 @@ from typing import Any
 
 import numpy as np
 
+from arrowstream.prefetch import NUM_THREADS
 from benchmarks.environments import interpreter
 from benchmarks.peers import get_peer
-from tests.faults import run_proxy
+from tests.faults import Proxy, run_proxy
 from tests.servers import S3Server, run_s3
 
 ROW_TOKENS = 8192
@@ -41,7 +45,6 @@ COLUMNS = {"id": "int", "tokens": f"ndarray:uint16:{ROW_TOKENS}"}
 ROW_BYTES = 2 * ROW_TOKENS + 8
 SHARD_BYTES = (8 << 20, 64 << 20)
 LATENCY_S = 0.020
-AT_ONCE = 4
 BATCH_SIZE = 256  # from which mosaicml-streaming derives how far it looks ahead: 2,048 samples, 32 MiB
 TURN_DEADLINE_S = 300
 BARE = ("obstore", "s3fs")
@@ -67,27 +70,38 @@ def play(turn: Turn, options: dict[str, Any]) -> dict[str, float]:
     """Load everything once.
 
     Returns:
-        ``all_s``, and ``first_s`` to the first sample; of a bare client to the end of the first shard.
+        ``all_s``; the processor's ``cpu_s`` meanwhile; and ``first_s`` to the first sample, of a bare client to the
+        end of the first shard.
     """
     if turn.name == "arrowstream":
         return _arrowstream(turn, options)
-    get = _obstore(turn, options) if turn.name == "obstore" else _s3fs(turn, options)
+    connect = _obstore if turn.name == "obstore" else _s3fs
 
-    def load(key: str) -> None:
+    def load(get: Callable[[str], Any], key: str) -> None:
         with Path(turn.local, key).open("wb", buffering=0) as file:
             rest = memoryview(get(key))
             while rest:
                 rest = rest[file.write(rest) :]
 
-    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+    with concurrent.futures.ThreadPoolExecutor(NUM_THREADS) as pool:
         begin = time.perf_counter()
-        load("index.json")
-        load(turn.keys[0])
+        get = connect(turn, options)
+        load(get, "index.json")
+        load(get, turn.keys[0])
         first_s = time.perf_counter() - begin
-        begin = time.perf_counter()
-        load("index.json")
-        list(pool.map(load, turn.keys))
-        return {"all_s": time.perf_counter() - begin, "first_s": first_s}
+        begin, spent = time.perf_counter(), time.process_time()
+        get = connect(turn, options)
+        load(get, "index.json")
+        list(pool.map(functools.partial(load, get), turn.keys))
+        all_s = time.perf_counter() - begin
+        return {"all_s": all_s, "first_s": first_s, "cpu_s": time.process_time() - spent}
+
+
+def _import(name: str) -> None:
+    """Import what the turn's time is not to include."""
+    if name == "arrowstream":
+        importlib.import_module("arrowstream.dataset")
+    importlib.import_module("s3fs" if name == "s3fs" else "obstore")
 
 
 def _obstore(turn: Turn, options: dict[str, Any]) -> Callable[[str], Any]:
@@ -115,14 +129,15 @@ def _s3fs(turn: Turn, options: dict[str, Any]) -> Callable[[str], Any]:
 def _arrowstream(turn: Turn, options: dict[str, Any]) -> dict[str, float]:
     from arrowstream.dataset import StreamingDataset
 
-    begin = time.perf_counter()
+    begin, spent = time.perf_counter(), time.process_time()
     dataset = StreamingDataset(
         remote=f"s3://{turn.bucket}/{turn.prefix}",
         local=turn.local,
         storage_options={**options, "endpoint_url": turn.endpoint},
         batch_size=BATCH_SIZE,
     )
-    return _epoch(dataset, turn.num_samples, begin)
+    figures = _epoch(dataset, turn.num_samples, begin)
+    return {**figures, "cpu_s": time.process_time() - spent}
 
 
 def _epoch(samples: Any, num_samples: int, begin: float) -> dict[str, float]:
@@ -149,6 +164,7 @@ if job["write"]:
 else:
     clean_stale_shared_memory()
     first_s = total = 0
+    spent = time.process_time()
     begin = time.perf_counter()
     dataset = StreamingDataset(remote=job["remote"], local=job["local"], batch_size=job["batch_size"])
     for number, sample in enumerate(dataset):
@@ -156,7 +172,7 @@ else:
         total += sample["id"] - number
     all_s = time.perf_counter() - begin
     assert (number + 1, total) == (job["num_samples"], 0), (number + 1, total)
-    print(json.dumps({"all_s": all_s, "first_s": first_s}))
+    print(json.dumps({"all_s": all_s, "first_s": first_s, "cpu_s": time.process_time() - spent}))
 """
 
 
@@ -216,10 +232,13 @@ class Rounds:
                 keys[f"{shard_bytes}/{name}"] = upload(self._s3, out, f"{shard_bytes}/{name}")
         return keys
 
-    def play(self, keys: dict[str, list[str]], endpoint: str, num_samples: int) -> dict[str, dict[str, float]]:
+    def play(self, keys: dict[str, list[str]], proxy: Proxy | None, num_samples: int) -> dict[str, dict[str, float]]:
         """Let each have one turn."""
+        endpoint = proxy.url if proxy else self._s3.endpoint
         figures = {}
         for name in self.names:
+            if proxy:
+                proxy.most_at_once = 0
             prefix = next(each for each in keys if each.endswith("/mosaic") == (name == "mosaic"))
             with tempfile.TemporaryDirectory(dir=self._scratch) as local:
                 turn = Turn(
@@ -234,6 +253,7 @@ class Rounds:
                 else:
                     job = {"turn": asdict(turn), "options": self._s3.options}
                     figures[name] = json.loads(_run([sys.executable, "-m", "benchmarks.cold", "--turn"], job))
+            figures[name]["at_once"] = proxy.most_at_once if proxy else 0
         return figures
 
     def _run_mosaic(self, *, endpoint: str = "", **job: Any) -> Any:
@@ -263,17 +283,20 @@ def report(figures: list[dict[str, dict[str, float]]], num_bytes: int, setting: 
         first_s = statistics.median(each[name]["first_s"] for each in figures)
         line = f"{setting}  {name:12} {num_bytes / all_s / 1e6:7.0f} MB/s  {ratio(name, 'obstore'):5.2f} x obstore"
         line += f"  first {first_s * 1e3:6.0f} ms  {1 / ratio(name, 'obstore', 'first_s'):5.2f} x obstore's"
+        line += f"  CPU {statistics.median(each[name]['cpu_s'] for each in figures) / num_bytes * 1e9:5.2f} s/GB"
+        if figures[0][name]["at_once"]:
+            line += f"  {max(each[name]['at_once'] for each in figures):2.0f} at once"
         if "mosaic" in figures[0]:
             line += f"  {ratio(name, 'mosaic'):6.2f} x mosaic"
         print(line, flush=True)
 
 
-def settings(s3: S3Server) -> Iterator[tuple[str, str]]:
-    """Give where the server is reached, near and far."""
-    yield " 0 ms", s3.endpoint
+def settings(s3: S3Server) -> Iterator[tuple[str, Proxy | None]]:
+    """Give what stands before the server, near and far."""
+    yield " 0 ms", None
     with run_proxy(s3.endpoint) as proxy:
         proxy.latency_s = LATENCY_S
-        yield "20 ms", proxy.url
+        yield "20 ms", proxy
 
 
 def main() -> None:
@@ -287,7 +310,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.turn:
         job = json.load(sys.stdin)
-        print(json.dumps(play(Turn(**job["turn"]), job["options"])))
+        turn = Turn(**job["turn"])
+        _import(turn.name)
+        print(json.dumps(play(turn, job["options"])))
         return
     mosaic = None
     if options.env:
@@ -300,9 +325,9 @@ def main() -> None:
         rounds = Rounds(s3, scratch, mosaic)
         for shard_bytes in sizes:
             keys = rounds.prepare(shard_bytes, num_samples)
-            for distance, endpoint in settings(s3):
-                figures = [rounds.play(keys, endpoint, num_samples) for _ in range(options.rounds)]
-                report(figures, num_samples * ROW_BYTES, f"{shard_bytes >> 20:3} MiB {distance}")
+            for distance, proxy in settings(s3):
+                played = [rounds.play(keys, proxy, num_samples) for _ in range(options.rounds)]
+                report(played, num_samples * ROW_BYTES, f"{shard_bytes >> 20:3} MiB {distance}")
 
 
 if __name__ == "__main__":

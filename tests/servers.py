@@ -29,6 +29,7 @@ from tests.waiting import wait_until
 ACCESS_KEY = "testkey"
 SECRET_KEY = "testsecret"
 BUCKET = "arrowstream-tests"
+PUBLIC_BUCKET = "arrowstream-public"  # anybody may read it
 READY_WITHIN_S = 60.0
 STARTS = 3
 PORTS = (
@@ -163,7 +164,8 @@ def _start(weed: str, home: Path, ports: dict[str, int]) -> subprocess.Popen[byt
         "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
         "actions": ["Admin", "Read", "Write", "List", "Tagging"],
     }
-    (home / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    anybody = {"name": "anonymous", "actions": [f"Read:{PUBLIC_BUCKET}", f"List:{PUBLIC_BUCKET}"]}
+    (home / "s3.json").write_text(json.dumps({"identities": [identity, anybody]}))
     command = [
         *(weed, f"-logdir={home}", "server", f"-dir={home / 'store'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
         *("-master.telemetry=false", "-master.volumeSizeLimitMB=1024", "-volume.max=50"),
@@ -203,8 +205,9 @@ def _stores(endpoint: str) -> bool:
 
     files = s3fs.S3FileSystem(skip_instance_cache=True, **_options(endpoint))
     try:
-        if not files.exists(BUCKET):
-            files.mkdir(BUCKET)
+        for bucket in (BUCKET, PUBLIC_BUCKET):
+            if not files.exists(bucket):
+                files.mkdir(bucket)
         files.pipe_file(f"{BUCKET}/ready", b"yes")
         return bool(files.cat_file(f"{BUCKET}/ready") == b"yes")
     except OSError:

@@ -1,6 +1,8 @@
 """What is asked of a store, and who is asked: obstore where it does as well, fsspec for all else."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -8,7 +10,10 @@ from arrowstream.storage import fsspec_client, obstore_client, obstore_library, 
 from arrowstream.storage.entry import Entry
 from arrowstream.storage.places import Place, place_of
 
+#: Is given the bytes of an answer in their order; must not keep them.
+Take = Callable[[bytes | memoryview], None]
 CHOICES = ("obstore", "fsspec")
+_log = logging.getLogger(__name__)
 
 
 class Client(Protocol):
@@ -26,6 +31,15 @@ class Client(Protocol):
 
     def read_range(self, key: str, start: int, stop: int) -> bytes | memoryview:
         """Ask for a range; the answer is shorter at the object's end, and the whole object from some servers."""
+
+    def send_range(self, key: str, start: int, stop: int, take: Take) -> bytes | memoryview | None:
+        """Hand a range to somebody as it arrives, in pieces; less of it at the object's end.
+
+        What ``take`` raises is raised as it is, or as the error of a request.
+
+        Returns:
+            Nothing; or the whole object, where the server sent that in place of a range: then nothing was handed on.
+        """
 
     def upload(self, path: Path, key: str) -> None:
         """Store a file as an object, in several parts where it is large and the store has that."""
@@ -58,6 +72,14 @@ def client_for(url: str, options: Mapping[str, object], timeout_s: float) -> Cli
     if wanted not in (None, *CHOICES):
         raise ValueError(f"{url}: client is {wanted!r}, expected one of {', '.join(CHOICES)}")
     place = place_of(url, rest)
+    if obstore_options.nobody_signs(place):
+        # As mosaicml-streaming does: public buckets are read without credentials. Others refuse, and say so.
+        _log.warning(
+            "%s: no credentials were found, so requests are not signed, which public buckets allow; give credentials "
+            "in options= or in the environment, or anon=True to be told no more",
+            url,
+        )
+        place = replace(place, options={**place.options, "anon": True})
     if wanted == "fsspec":
         return _fsspec_client(place, timeout_s, "chosen by client=")
     settings = _obstore_settings(place)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from arrowstream.storage.client import Client
+from arrowstream.storage.client import Client, Take
 from arrowstream.storage.cost import Meter
 from arrowstream.storage.entry import Entry
 
@@ -39,6 +39,12 @@ class CountedClient:
         """Ask for a range."""
         self.meter.request()
         return self.meter.answer(self.client.read_range(key, start, stop))
+
+    def send_range(self, key: str, start: int, stop: int, take: Take) -> bytes | memoryview | None:
+        """Hand a range to somebody as it arrives."""
+        self.meter.request()
+        whole = self.client.send_range(key, start, stop, lambda piece: take(self.meter.answer(piece)))
+        return whole if whole is None else self.meter.answer(whole)
 
     def upload(self, path: Path, key: str) -> None:
         """Store a file as an object."""

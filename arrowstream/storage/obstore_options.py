@@ -115,6 +115,25 @@ def _with_s3_credentials(options: Mapping[str, Any], keywords: dict[str, Any], p
     return Settings("S3Store", keywords, profile, asks_botocore=True)
 
 
+def nobody_signs(place: Place) -> bool:
+    """Tell whether nothing says how requests to S3 are to be signed: neither options nor environment nor botocore.
+
+    What is said and is wrong is left to the request to find out.
+    """
+    named = {name for name, value in place.options.items() if value is not None}
+    if place.protocol != "s3" or named & {"key", "secret", "token", "anon", "profile", "session"}:
+        return False
+    session = _botocore()
+    if session is None or _environment("AWS_ACCESS_KEY_ID", "AWS_PROFILE"):
+        return False
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        return session().get_credentials() is None
+    except BotoCoreError:
+        return False
+
+
 def botocore_credentials(profile: str | None) -> Callable[[], dict[str, Any]]:
     """Give a function that finds credentials where s3fs would: files, profiles, roles, the machine's own.
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from arrowstream.errors import UnwritableError
 from arrowstream.storage.client import Client
 from arrowstream.storage.entry import Entry
 from arrowstream.storage.failures import (
@@ -24,7 +25,7 @@ from arrowstream.storage.failures import (
     wrong_length,
 )
 from arrowstream.storage.in_flight import bytes_in_flight
-from arrowstream.storage.ordered_file import Look, OrderedFile
+from arrowstream.storage.ordered_file import Arrival, Look, OrderedFile
 from arrowstream.storage.threads import in_thread
 from arrowstream.storage.urls import join_url
 
@@ -80,7 +81,7 @@ class Remote:
         size = self.size(key) if num_bytes is None else num_bytes
         # Read again are pieces that came before their turn.
         with writing(path), path.open("w+b", buffering=0) as file:
-            target = OrderedFile(file.fileno(), look)
+            target = OrderedFile(file, look)
             # No store answers a range of an empty object.
             whole = self._get_all(key, size, target) if size else self.read(key)
             if whole is not None:
@@ -125,14 +126,24 @@ class Remote:
         stop = min(start + RANGE_BYTES, size)
         # The last range asks for one byte too many: an object that has it is longer than expected.
         asked = stop + (stop == size)
+        arrival = Arrival(target, start)
+
+        def send() -> bytes | memoryview | None:
+            if arrival.position == asked:
+                return None
+            whole = self.client.send_range(key, arrival.position, asked, arrival.take)
+            if whole is None:
+                self._must_not_go_on(key, start, arrival.position, stop)
+            return whole
+
         with self._room(asked - start):
-            found = self._get(key, start, asked, stop)
-            if len(found) > asked - start:
-                return found
-            if len(found) != stop - start:
+            try:
+                whole = self._request("read", key, send)
+            finally:
+                arrival.end()
+            if whole is None and arrival.position != stop:
                 raise wrong_length(join_url(self.url, key), self.size(key), str(size))
-            target.write(found, start)
-        return None
+            return whole
 
     def _get(self, key: str, start: int, stop: int, needed: int) -> bytes | memoryview:
         """Ask for a range.
@@ -149,13 +160,17 @@ class Remote:
 
         def get() -> bytes | memoryview:
             found = self.client.read_range(key, start, stop)
-            if len(found) < needed - start:
-                size = self.client.size(key)
-                if size is not None and size >= needed:
-                    raise ShortAnswerError(f"sent {len(found)} of {needed - start} bytes, and called it complete")
+            self._must_not_go_on(key, start, start + len(found), needed)
             return found
 
         return self._request("read", key, get)
+
+    def _must_not_go_on(self, key: str, start: int, end: int, needed: int) -> None:
+        """Raise where an answer from ``start`` ended before it had to, and it is not the object that ends there."""
+        if end < needed:
+            size = self.client.size(key)
+            if size is not None and size >= needed:
+                raise ShortAnswerError(f"sent {end - start} of {needed - start} bytes, and called it complete")
 
     def upload(self, path: Path, key: str) -> None:
         """Store a file as an object."""
@@ -201,6 +216,8 @@ class Remote:
             attempt += 1
             try:
                 return act()
+            except UnwritableError:
+                raise
             except Exception as error:
                 cause = why(error)
                 elapsed_s = time.monotonic() - begin

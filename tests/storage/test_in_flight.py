@@ -65,24 +65,24 @@ def test_all_downloads_of_a_process_share_one_bound(
         storage.write("shard", content)
     now, most, lock = [0], [0], threading.Lock()
 
-    def counted(client: type, read: object) -> object:
-        def read_range(self: object, key: str, start: int, stop: int) -> object:
+    def counted(send: object) -> object:
+        def send_range(self: object, key: str, start: int, stop: int, take: object) -> object:
             with lock:
                 now[0] += stop - start
                 most[0] = max(most[0], now[0])
             try:
-                return read(self, key, start, stop)  # type: ignore[operator]
+                return send(self, key, start, stop, take)  # type: ignore[operator]
             finally:
                 with lock:
                     now[0] -= stop - start
 
-        return read_range
+        return send_range
 
     from arrowstream.storage.fsspec_client import FsspecClient
     from arrowstream.storage.obstore_client import ObstoreClient
 
     for client in (FsspecClient, ObstoreClient):
-        monkeypatch.setattr(client, "read_range", counted(client, client.read_range))
+        monkeypatch.setattr(client, "send_range", counted(client.send_range))
     with concurrent.futures.ThreadPoolExecutor(8) as executor:
         for number in range(8):
             executor.submit(storages[number % 2].download, "shard", tmp_path / str(number), num_bytes=len(content))

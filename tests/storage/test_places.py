@@ -1,6 +1,7 @@
 """Where URLs lead, what the environment adds, and who is chosen to go there."""
 
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from arrowstream.errors import RemoteAccessError
 from arrowstream.storage import Storage
 from arrowstream.storage.client import client_for
 from arrowstream.storage.places import place_of
-from tests.servers import ACCESS_KEY, SECRET_KEY, S3Server
+from tests.servers import ACCESS_KEY, PUBLIC_BUCKET, SECRET_KEY, S3Server
 
 VARIABLES = [
     *("S3_ENDPOINT_URL", "S3_CANNED_ACL", "MOSAICML_STREAMING_AWS_REQUESTER_PAYS", "GCS_KEY", "GCS_SECRET"),
@@ -95,6 +96,33 @@ def test_a_profile_gives_the_credentials(
     assert storage.read("key") == b"1"
     with pytest.raises(RemoteAccessError):
         Storage(storage.url, options={"client": client, "profile": "default"}).read("key")
+
+
+@pytest.mark.parametrize("client", ["obstore", "fsspec"])
+def test_a_public_bucket_is_read_without_credentials_and_a_warning_says_so(
+    s3: S3Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, client: str
+) -> None:
+    url = f"s3://{PUBLIC_BUCKET}/{uuid.uuid4().hex}"
+    Storage(url, options=s3.options).write("key", b"0123")
+    assert not caplog.records
+    monkeypatch.setenv("S3_ENDPOINT_URL", s3.endpoint)
+    storage = Storage(url, options={"client": client})
+    assert (storage.read("key"), storage.read("key", 1, 3), storage.list()) == (b"0123", b"12", ["key"])
+    [record] = caplog.records
+    assert f"{url}: no credentials were found" in record.getMessage()
+    with pytest.raises(RemoteAccessError, match="give credentials"):
+        storage.write("key", b"1")
+    with pytest.raises(RemoteAccessError, match="give credentials"):
+        Storage(s3.new_prefix(), options={"client": client}).read("key")
+
+
+@pytest.mark.parametrize("client", ["obstore", "fsspec"])
+def test_credentials_that_do_not_fit_are_not_left_out_for_a_public_bucket(s3: S3Server, client: str) -> None:
+    url = f"s3://{PUBLIC_BUCKET}/{uuid.uuid4().hex}"
+    Storage(url, options=s3.options).write("key", b"0123")
+    wrong = {**s3.options, "key": "unknown", "secret": "wrong", "client": client}
+    with pytest.raises(RemoteAccessError, match="give credentials"):
+        Storage(url, options=wrong).read("key")
 
 
 def test_an_access_list_is_sent_with_what_is_written(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
