@@ -20,9 +20,7 @@ class LoaderState(TrainerCallback, ExportableState):
     def __init__(self) -> None:
         self._loader: StreamingDataLoader | None = None
 
-    def on_init_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Have the ``Trainer`` skip nothing by itself."""
         args.ignore_data_skip = True
 

@@ -31,7 +31,9 @@ def train(given: argparse.Namespace) -> None:
     loader = StreamingDataLoader(
         dataset, num_workers=given.workers, persistent_workers=given.workers > 0, generator=own
     )
-    model = DistributedDataParallel(Delay())
+    # So that buckets of gradients stay as they are: else the first step after a start sums in another order than all
+    # others, and the weights of more than two ranks differ in the last bit after a resume.
+    model = DistributedDataParallel(Delay(), find_unused_parameters=True)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "loader": loader}
     steps = 0

@@ -51,7 +51,13 @@ def with_accelerate(data: str, out: Path) -> dict[str, Any]:
         return through(who, view, sampler=view.sampler())
 
     def trainer_of(dataset: StreamingDataset) -> Trainer:
-        settings = TrainingArguments(str(out), per_device_train_batch_size=BATCH_SIZE, use_cpu=True, report_to="none")
+        settings = TrainingArguments(
+            str(out),
+            per_device_train_batch_size=BATCH_SIZE,
+            use_cpu=True,
+            report_to="none",
+            remove_unused_columns=False,
+        )
         return Trainer(model=torch.nn.Linear(1, 1), args=settings, train_dataset=dataset)
 
     def spawned(who: Accelerator) -> list[int]:

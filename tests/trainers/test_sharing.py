@@ -68,9 +68,7 @@ def test_accelerate_may_share_out_what_every_rank_reads_whole(accelerate: list[d
         ("transformers' own loader", "DataLoaderDispatcher"),
     ],
 )
-def test_a_loader_that_accelerate_wrapped_is_refused(
-    accelerate: list[dict[str, Any]], case: str, wrapper: str
-) -> None:
+def test_a_loader_that_accelerate_wrapped_is_refused(accelerate: list[dict[str, Any]], case: str, wrapper: str) -> None:
     for rank in accelerate:
         assert rank[case].startswith("SharedOutTwiceError: Accelerate reads this")
         assert wrapper in rank[case]
