@@ -47,7 +47,7 @@ def train(given: argparse.Namespace) -> None:
     )
     model = Model()
     every = Time(given.save_every or 10**9, "ba")
-    saving = CheckpointSaver(folder=str(given.dir), filename="step-{batch}", save_interval=every)
+    saving = CheckpointSaver(folder=str(given.dir), filename="step-{batch}", save_interval=every, overwrite=True)
     trainer = Trainer(
         model=model,
         train_dataloader=loader,  # Composer counts the samples, and keeps the dataset's state

@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from arrowstream import StreamingDataLoader, StreamingDataset
 
 
-class Model(lightning.LightningModule):
+class Model(lightning.LightningModule):  # type: ignore[misc]
     """Predicts the delay at arrival."""
 
     def __init__(self) -> None:

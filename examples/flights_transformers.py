@@ -28,7 +28,7 @@ class Model(torch.nn.Module):
         return {"loss": self.delay.loss(batch)}
 
 
-class StreamingTrainer(Trainer):
+class StreamingTrainer(Trainer):  # type: ignore[misc]
     """A Trainer whose ranks read their own samples."""
 
     def get_train_dataloader(self) -> StreamingDataLoader:
