@@ -28,8 +28,8 @@ def check_shared_out_once(source: object) -> None:
         raise SharedOutTwiceError(
             f"Accelerate reads this {type(source).__name__} through its {wrapper}, which shares out again what each "
             f"rank reads of its own: most samples would be lost. Give a StreamingDataLoader to Accelerator.prepare() "
-            f"(for transformers' Trainer: return one from get_train_dataloader), or have Accelerate alone share out, with "
-            f"StreamingDataset(..., rank=0, world_size=1); see docs/trainers.md"
+            f"(for transformers' Trainer: return one from get_train_dataloader), or have Accelerate alone share out, "
+            f"with StreamingDataset(..., rank=0, world_size=1); see docs/trainers.md"
         )
 
 
