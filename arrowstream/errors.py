@@ -10,6 +10,7 @@ Every error derives from :class:`ArrowStreamError` and from the builtin that a c
     ├── MissingColumnError      (KeyError)           a sample or batch lacks a column
     ├── BatchSizeError          (TypeError)          a batch does not tell how many samples it has
     ├── WorkerDiedError         (RuntimeError)       a loader's worker process was killed, or ended by itself
+    ├── SharedOutTwiceError     (RuntimeError)       a trainer shares out again what each rank reads of its own
     ├── StateMismatchError      (ValueError)         a checkpoint belongs to another order of samples
     ├── UnsafeTypeError         (ValueError)         a column would run code on reading (pickle)
     ├── MissingDependencyError  (ImportError)        an extra has to be installed
@@ -61,6 +62,10 @@ class BatchSizeError(ArrowStreamError, TypeError):
 
 class WorkerDiedError(ArrowStreamError, RuntimeError):
     """A worker process of a loader was killed, or ended by itself."""
+
+
+class SharedOutTwiceError(ArrowStreamError, RuntimeError):
+    """A trainer shares out over the ranks what each of them reads of its own."""
 
 
 class StateMismatchError(ArrowStreamError, ValueError):

@@ -104,6 +104,8 @@ class StreamingDataLoader(DataLoader[Any]):
         self._stats = LoaderStats()
         self._source: DataLoader[Delivery] | None = None  # lives on with its workers if they do
         super().__init__(dataset, *args, **kwargs)
+        # Accelerate would share out again what each rank reads of its own; so it leaves the loader alone, and saves it.
+        self._is_accelerate_prepared = self.use_stateful_dataloader = streams
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """Go through the dataset's next epoch.

@@ -2,19 +2,35 @@
 
 import multiprocessing
 import os
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from torch import distributed
-from torch.utils.data import Dataset, IterableDataset, Sampler, get_worker_info
+from torch.utils.data import Dataset, DistributedSampler, IterableDataset, get_worker_info
 
 from arrowstream import dataset, local, map_style, sequences
+from arrowstream.accelerate import check_shared_out_once
 from arrowstream.batch_forms import BatchForm
 from arrowstream.collate import TorchForm
+from arrowstream.cursor import Cursor
 from arrowstream.world import World
 
 
-class PlanSampler(map_style.PlanSampler, Sampler[int]):
-    """The plan's order as a ``Sampler``; see :class:`arrowstream.map_style.PlanSampler`."""
+class PlanSampler(map_style.PlanSampler, DistributedSampler[int]):
+    """The plan's order as a ``Sampler``; see :class:`arrowstream.map_style.PlanSampler`.
+
+    It is a ``DistributedSampler`` so that trainers, Lightning and Composer among them, do not put one around it.
+    """
+
+    def __iter__(self) -> Iterator[int]:
+        """Give the ids of the next epoch; it begins with the first one that is asked for.
+
+        Raises:
+            SharedOutTwiceError: Accelerate shares them out again.
+        """
+        if self._view.samples._world().num_ranks > 1:
+            check_shared_out_once(self)
+        return super().__iter__()
 
 
 class MapStyleDataset(map_style.MapStyleDataset, Dataset[Any]):
@@ -49,7 +65,17 @@ class StreamingDataset(dataset.StreamingDataset, IterableDataset[Any]):
                 return job
         return World.from_environment()
 
+    def _begin_iteration(self) -> tuple[World, Cursor]:
+        self._check_shared_out_once()
+        return super()._begin_iteration()
+
+    def _check_shared_out_once(self) -> None:
+        if self._world().num_ranks > 1:
+            check_shared_out_once(self)
+
     def __getstate__(self) -> dict[str, Any]:
+        if multiprocessing.context.get_spawning_popen() is not None:
+            self._check_shared_out_once()  # a worker that is spawned cannot see the loader
         return {**super().__getstate__(), "_parent": (os.getpid(), self._job())}
 
     def _worker(self) -> tuple[int, int] | None:
