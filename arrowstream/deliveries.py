@@ -1,6 +1,7 @@
 """What a loader gets from the process that reads for it: batches, and what there is to know about each."""
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import islice
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -9,8 +10,9 @@ import torch
 from torch.utils.data import IterableDataset, default_collate, get_worker_info
 
 from arrowstream.errors import BatchSizeError
+from arrowstream.slabs import NUM_SPARE, SlabPool, SlabTable
 from arrowstream.torch import StreamingDataset
-from arrowstream.transport import pack
+from arrowstream.transport import pack, send
 
 Transform = Callable[[Any], Any]
 
@@ -51,7 +53,7 @@ class Deliveries(IterableDataset[Delivery]):
         collate_fn: Joins samples; of a single one where there is no batch size.
         transform: Changes each sample; None: nothing does.
         batch_transform: Changes each batch; None: nothing does.
-        num_ahead: Batches that a thread of the training process may read ahead.
+        num_ahead: Batches that are read ahead: by a worker process, or by a thread of the training process.
     """
 
     def __init__(
@@ -72,6 +74,8 @@ class Deliveries(IterableDataset[Delivery]):
         self._transform = transform
         self._batch_transform = batch_transform
         self._num_ahead = num_ahead
+        self._table = SlabTable()
+        self._pool: SlabPool | None = None  # of a worker: it lives as long as the process
 
     @property
     def reads_whole_batches(self) -> bool:
@@ -86,17 +90,27 @@ class Deliveries(IterableDataset[Delivery]):
 
     def __iter__(self) -> Iterator[Delivery]:
         """Give batches; an exception of a transform, ``StopIteration`` too, never looks like the epoch's end."""
-        packs = self.reads_whole_batches and get_worker_info() is not None
+        wrap = self._wrap()
         fetched_s = self._fetched_s()
         for batch, num_samples, took_s, joined_s in self._whole() if self.reads_whole_batches else self._collated():
             began = perf_counter()
             changed = self._batch_transform(batch) if self._batch_transform is not None else batch
             num_bytes = bytes_of(changed)
-            sent = pack(changed) if packs else changed
+            sent = wrap(changed)
             collate_s = joined_s + perf_counter() - began
             fetch_s = self._fetched_s() - fetched_s
             fetched_s += fetch_s
             yield Delivery(sent, num_samples, self._began(), num_bytes, fetch_s, max(took_s - fetch_s, 0.0), collate_s)
+
+    def _wrap(self) -> Callable[[Any], Any]:
+        """Say what becomes of a batch that leaves the process."""
+        if get_worker_info() is None:
+            return _same
+        if not self.reads_whole_batches:
+            return send  # default_collate's tensors are in shared memory already
+        if self._pool is None:
+            self._pool = SlabPool(self._table, self._num_ahead + NUM_SPARE)
+        return partial(pack, pool=self._pool)
 
     def _whole(self) -> Iterator[tuple[Any, int, float, float]]:
         """Give batches, their samples, and the seconds that reading and collating them took."""
@@ -137,6 +151,10 @@ class Deliveries(IterableDataset[Delivery]):
     def _fetched_s(self) -> float:
         reader = self.dataset._reader
         return reader.opening_s if reader is not None else 0.0
+
+
+def _same(batch: Any) -> Any:
+    return batch
 
 
 class SeesDataset:

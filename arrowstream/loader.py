@@ -218,7 +218,7 @@ class StreamingDataLoader(DataLoader[Any]):
                 collate_fn=self.collate_fn,
                 transform=self.transform,
                 batch_transform=self.batch_transform,
-                num_ahead=self._num_ahead,
+                num_ahead=self.prefetch_factor or self._num_ahead,
             )
             arguments = {name: getattr(self, name) for name in _PASSED_ON if hasattr(self, name)}
             init = SeesDataset(self.worker_init_fn)
