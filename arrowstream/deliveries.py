@@ -1,7 +1,6 @@
 """What a loader gets from the process that reads for it: batches, and what there is to know about each."""
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from itertools import islice
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ from torch.utils.data import IterableDataset, default_collate, get_worker_info
 from arrowstream.errors import BatchSizeError
 from arrowstream.slabs import NUM_SPARE, SlabPool, SlabTable
 from arrowstream.torch import StreamingDataset
-from arrowstream.transport import pack, send
+from arrowstream.transport import Sent, pack
 
 Transform = Callable[[Any], Any]
 
@@ -25,7 +24,7 @@ class Delivery(NamedTuple):
     """A batch on its way into the training loop; a named tuple, because torch pins what is in one.
 
     Attributes:
-        batch: As the loop gets it, or ``Packed``.
+        batch: As the loop gets it; on the way out of a worker process its tensors lie elsewhere.
         num_samples: Of the dataset that went into it.
         began: Epoch, and the sample of it that the iteration began with; None if the dataset did not say.
         num_bytes: Of its tensors.
@@ -43,7 +42,7 @@ class Delivery(NamedTuple):
     collate_s: float
 
 
-class Deliveries(IterableDataset[Delivery]):
+class Deliveries(IterableDataset[Any]):
     """Reads one process's share of an epoch, whole batches where it can.
 
     Args:
@@ -88,29 +87,29 @@ class Deliveries(IterableDataset[Delivery]):
             and all(getattr(theirs, name) is getattr(mine, name) for name in _PER_SAMPLE)
         )
 
-    def __iter__(self) -> Iterator[Delivery]:
+    def __iter__(self) -> Iterator[Delivery | Sent]:
         """Give batches; an exception of a transform, ``StopIteration`` too, never looks like the epoch's end."""
-        wrap = self._wrap()
+        in_worker, pool = get_worker_info() is not None, self._slabs()
         fetched_s = self._fetched_s()
         for batch, num_samples, took_s, joined_s in self._whole() if self.reads_whole_batches else self._collated():
             began = perf_counter()
             changed = self._batch_transform(batch) if self._batch_transform is not None else batch
             num_bytes = bytes_of(changed)
-            sent = wrap(changed)
+            parcel, laid = pack(changed, pool) if pool is not None else (None, changed)
             collate_s = joined_s + perf_counter() - began
             fetch_s = self._fetched_s() - fetched_s
             fetched_s += fetch_s
-            yield Delivery(sent, num_samples, self._began(), num_bytes, fetch_s, max(took_s - fetch_s, 0.0), collate_s)
+            read_s = max(took_s - fetch_s, 0.0)
+            delivery = Delivery(laid, num_samples, self._began(), num_bytes, fetch_s, read_s, collate_s)
+            yield Sent(parcel, delivery) if in_worker else delivery
 
-    def _wrap(self) -> Callable[[Any], Any]:
-        """Say what becomes of a batch that leaves the process."""
-        if get_worker_info() is None:
-            return _same
-        if not self.reads_whole_batches:
-            return send  # default_collate's tensors are in shared memory already
+    def _slabs(self) -> SlabPool | None:
+        """Give the memory in which batches leave the process, if that pays."""
+        if get_worker_info() is None or not self.reads_whole_batches:
+            return None  # default_collate's tensors are in shared memory already
         if self._pool is None:
             self._pool = SlabPool(self._table, self._num_ahead + NUM_SPARE)
-        return partial(pack, pool=self._pool)
+        return self._pool
 
     def _whole(self) -> Iterator[tuple[Any, int, float, float]]:
         """Give batches, their samples, and the seconds that reading and collating them took."""
@@ -151,10 +150,6 @@ class Deliveries(IterableDataset[Delivery]):
     def _fetched_s(self) -> float:
         reader = self.dataset._reader
         return reader.opening_s if reader is not None else 0.0
-
-
-def _same(batch: Any) -> Any:
-    return batch
 
 
 class SeesDataset:

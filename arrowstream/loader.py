@@ -96,7 +96,7 @@ class StreamingDataLoader(DataLoader[Any]):
         self.progress_bar = progress_bar
         self._current: _Iteration | None = None
         self._stats = LoaderStats()
-        self._source: DataLoader[Delivery] | None = None  # lives on with its workers if they do
+        self._source: DataLoader[Any] | None = None  # lives on with its workers if they do
         super().__init__(dataset, *args, **kwargs)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
@@ -176,7 +176,7 @@ class StreamingDataLoader(DataLoader[Any]):
     def _deliver(self, dataset: StreamingDataset) -> Iterator[Any]:
         current = self._current = _Iteration()
         asked = perf_counter()
-        iterator: Iterator[Delivery] | None = None
+        iterator: Iterator[Any] | None = None
         keeps_workers = False
         bar = self._make_bar(dataset)
         try:
@@ -186,8 +186,6 @@ class StreamingDataLoader(DataLoader[Any]):
                 delivery = _receive(iterator)
                 if delivery is None:
                     break
-                packed = delivery.batch
-                batch = unpack(packed) if isinstance(packed, Packed) else packed
                 current.began = current.began or (delivery.began and (delivery.began[0], delivery.began[1]))
                 current.num_samples += delivery.num_samples
                 arrived = perf_counter()
@@ -196,7 +194,8 @@ class StreamingDataLoader(DataLoader[Any]):
                     bar.update(delivery.num_samples)
                     bar.set_postfix_str(f"{self._stats.waiting:.0%} waiting", refresh=False)
                 keeps_workers = True  # if the loop is left now
-                yield batch
+                yield delivery.batch
+                del delivery  # its memory may be all that the next batch waits for
                 keeps_workers = False
                 asked = perf_counter()
                 self._stats = replace(self._stats, elapsed_s=self._stats.elapsed_s + asked - arrived)
@@ -208,7 +207,7 @@ class StreamingDataLoader(DataLoader[Any]):
                 self._source = None
                 _shut_down(iterator)
 
-    def _open_source(self, dataset: StreamingDataset) -> DataLoader[Delivery]:
+    def _open_source(self, dataset: StreamingDataset) -> DataLoader[Any]:
         if self._source is None:
             # Made at the last moment: trainers set attributes of a loader that they are given.
             deliveries = Deliveries(
@@ -259,14 +258,15 @@ def _same(delivery: Any) -> Any:
     return delivery
 
 
-def _receive(iterator: Iterator[Delivery]) -> Delivery | None:
+def _receive(iterator: Iterator[Any]) -> Delivery | None:
     """Wait for the next delivery; None at the end.
 
     Raises:
         WorkerDiedError: A worker process is dead. Torch says so, or that a connection was reset, as chance has it.
     """
     try:
-        return next(iterator, None)
+        received = next(iterator, None)
+        return unpack(received) if isinstance(received, Packed) else received
     except (RuntimeError, EOFError, ConnectionError, FileNotFoundError) as error:
         workers = getattr(iterator, "_workers", [])
         # Torch's handler of SIGCHLD raises in the middle of whatever is being done, this included.

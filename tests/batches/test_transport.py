@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from arrowstream import StreamingDataset
 from arrowstream.batch_forms import Ragged
 from arrowstream.slabs import SlabPool, SlabTable
-from arrowstream.transport import Packed, pack, send, unpack
+from arrowstream.transport import Packed, Sent, pack, unpack
 from tests.batches.batches import assert_same
 from tests.reading.datasets import write_samples
 
@@ -30,18 +30,18 @@ BATCHES = [
 ]
 
 
-def arrive(batch: Any, send: Any = None) -> Packed:
+def arrive(batch: Any, is_packed: bool = True) -> Packed:
     table = SlabTable()
-    pool = SlabPool(table, 2)
-    packed = pickle.loads(ForkingPickler.dumps(send(batch) if send else pack(batch, pool)))
+    sent = Sent(*pack(batch, SlabPool(table, 2))) if is_packed else Sent(None, batch)
+    packed = pickle.loads(ForkingPickler.dumps(sent))
     assert isinstance(packed, Packed)
     return packed
 
 
-@pytest.mark.parametrize("send", [None, send])
+@pytest.mark.parametrize("is_packed", [True, False])
 @pytest.mark.parametrize("batch", BATCHES, ids=range(len(BATCHES)))
-def test_a_batch_comes_back_as_it_was(batch: Any, send: Any) -> None:
-    assert_same(unpack(arrive(batch, send)), batch)
+def test_a_batch_comes_back_as_it_was(batch: Any, is_packed: bool) -> None:
+    assert_same(unpack(arrive(batch, is_packed)), batch)
 
 
 def test_tensors_do_not_overlap_and_are_aligned() -> None:
@@ -77,7 +77,7 @@ class Packs(IterableDataset[Any]):
 
     def __iter__(self) -> Any:
         pool = SlabPool(self.table, 2)
-        return (pack(batch, pool) for batch in self.streaming.batches())
+        return (Sent(*pack(batch, pool)) for batch in self.streaming.batches())
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
