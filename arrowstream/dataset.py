@@ -1,30 +1,24 @@
-"""The dataset: global sample ids, whatever shards they lie in and wherever those are."""
+"""The dataset: samples of any number of streams, by id or one after the other in the order of a plan."""
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from os import PathLike
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from arrowstream.batch_forms import BatchForm, NumpyForm
 from arrowstream.batches import BatchReader, Images, RaggedForm, check_batch_size, make_batch_reader
+from arrowstream.by_id import SamplesById
 from arrowstream.cursor import Cursor
-from arrowstream.decode import Sample
-from arrowstream.locate import resolve_ids
 from arrowstream.map_style import MapStyleDataset
-from arrowstream.opening import RANDOM_ACCESS
 from arrowstream.plan.arguments import check_arguments, choose_plan
 from arrowstream.plan.epoch_plan import EpochPlan
 from arrowstream.plan.partition import Tail
 from arrowstream.plan.schedule import Schedule
 from arrowstream.plan.window import ShuffleUnit
-from arrowstream.reader import Reader
 from arrowstream.resumable import Resumable
 from arrowstream.share import Share
-from arrowstream.storage import Cost
 from arrowstream.stream import DEFAULTS, Stream
 from arrowstream.units import parse_bytes, parse_count
 from arrowstream.world import World
@@ -32,7 +26,7 @@ from arrowstream.world import World
 IntArray = npt.NDArray[np.int64]
 
 
-class StreamingDataset(Resumable):
+class StreamingDataset(SamplesById, Resumable):
     """Samples of one or several streams, by id, by slice, or one after the other.
 
     It takes the arguments of mosaicml-streaming's class of the same name and means the same by them. Nothing is read
@@ -139,17 +133,18 @@ class StreamingDataset(Resumable):
     ) -> None:
         if bool(streams) == bool(remote or local):
             raise ValueError("You must provide either `streams` or `remote`/`local`, but not both.")
-        if random_access not in RANDOM_ACCESS:
-            raise ValueError(f"random_access is {random_access!r}, expected one of {', '.join(RANDOM_ACCESS)}")
-        super().__init__(batch_size=batch_size, replication=replication, rank=rank, world_size=world_size)
-        self.streams = list(streams or [Stream(remote=remote, local=local, storage_options=storage_options)])
+        Resumable.__init__(self, batch_size=batch_size, replication=replication, rank=rank, world_size=world_size)
+        SamplesById.__init__(
+            self,
+            streams or [Stream(remote=remote, local=local, storage_options=storage_options)],
+            allow_unsafe_types=allow_unsafe_types,
+            columns=columns,
+            cache_limit=parse_bytes(cache_limit) if cache_limit is not None else None,
+            random_access=random_access,
+        )
         settings = (split, download_retry, download_timeout, validate_hash, keep_zip)
         for stream in self.streams:
             stream.apply_default(dict(zip(DEFAULTS, settings, strict=True)))
-        self.cache_limit = parse_bytes(cache_limit) if cache_limit is not None else None
-        if self.cache_limit == 0:
-            raise ValueError("cache_limit is 0; a shard has to lie somewhere: give more, or None for no limit")
-        self.random_access = random_access
         self.predownload = predownload if predownload is not None else (8 * batch_size if batch_size else 64)
         self.shuffle = shuffle
         self.shuffle_seed = shuffle_seed
@@ -169,52 +164,9 @@ class StreamingDataset(Resumable):
         self.shuffle_unit = shuffle_unit
         self.shuffle_budget = parse_bytes(shuffle_budget) if shuffle_budget is not None else None
         check_arguments(self, [stream.weight for stream in self.streams])
-        self.allow_unsafe_types = allow_unsafe_types
-        self.columns = _checked_names(columns)
-        self._reader: Reader | None = None
         self._idle_batch_readers: dict[Hashable, BatchReader] = {}
 
     # What it holds ---------------------------------------------------------------------------------------------------
-
-    @property
-    def num_samples(self) -> int:
-        """Number of samples in all streams."""
-        return (self._reader or self._load()).num_samples
-
-    @property
-    def size(self) -> int:
-        """Number of samples in all streams: the bound of an id."""
-        return self.num_samples
-
-    @property
-    def num_shards(self) -> int:
-        """Number of shards in all streams."""
-        return len(self.samples_per_shard)
-
-    @property
-    def samples_per_shard(self) -> IntArray:
-        """Number of samples of each shard, int64 of shape (shards,)."""
-        return (self._reader or self._load()).samples_per_shard
-
-    @property
-    def schema(self) -> pa.Schema:
-        """The Arrow schema of the first shard, which is fetched for it."""
-        return (self._reader or self._load()).schema
-
-    def shard_paths(self, *, fetch: bool = False) -> list[tuple[int, Path]]:
-        """Name the shards that lie on this machine.
-
-        Args:
-            fetch: Whether to fetch those that do not.
-
-        Returns:
-            Id of the first sample, and path of the Arrow IPC file, of each shard in the order of the ids.
-        """
-        return (self._reader or self._load()).paths(fetch=fetch)
-
-    def cost(self) -> Cost:
-        """Tell how many requests this process has made of the remotes, and how many bytes they came to."""
-        return (self._reader or self._load()).cost
 
     def __len__(self) -> int:
         """Give the number of samples that an epoch has on this rank."""
@@ -227,65 +179,6 @@ class StreamingDataset(Resumable):
             held = f"{self.num_samples:,} samples in {shards}"
         settings = [f"batch_size={self.batch_size}", f"shuffle={self.shuffle}"]
         return f"{type(self).__name__}({', '.join(map(repr, self.streams))}, {', '.join(settings)}: {held})"
-
-    # By id -----------------------------------------------------------------------------------------------------------
-
-    def __getitem__(self, key: Any) -> Any:
-        """Read samples as NumPy would index an array of them.
-
-        Args:
-            key: An integer (also negative, also NumPy's), a slice, ``...``, a list or array of integers of any shape,
-                or a boolean mask of one element a sample.
-
-        Returns:
-            A sample for an integer; for all else lists of samples, nested as the array of ids is.
-
-        Raises:
-            IndexError: As NumPy raises it.
-        """
-        if type(key) is int:
-            return self.get_item(key)
-        if isinstance(key, np.integer):
-            return self.get_item(int(key))  # a np.int8 would overflow on the way to its row
-        ids = resolve_ids(key, self.size)
-        return self.get_item(int(ids)) if ids.ndim == 0 else self._nested(ids)
-
-    def get_item(self, sample_id: int) -> Sample:
-        """Read one sample. Subclasses may override this, or ``__getitem__``; an iteration calls what they made of it.
-
-        Args:
-            sample_id: In [-size, size).
-
-        Returns:
-            Values by column: Python, NumPy or PIL, owned by the caller.
-
-        Raises:
-            IndexError: The id is out of bounds.
-            ShardError: Its shard is missing or corrupt.
-            StorageError: Its shard could not be fetched.
-        """
-        return (self._reader or self._load()).read(sample_id)
-
-    def _nested(self, ids: IntArray) -> list[Any]:
-        if ids.ndim == 1:
-            return [self.get_item(sample_id) for sample_id in ids.tolist()]
-        return [self._nested(part) for part in ids]
-
-    def take(self, ids: Any, columns: Sequence[str] | None = None) -> pa.Table:
-        """Read many samples at once, as Arrow.
-
-        Args:
-            ids: What ``dataset[ids]`` takes; more than one dimension is flattened.
-            columns: The columns to read; None: all.
-
-        Returns:
-            A table with one row an id, in the order of the ids; its memory is its own.
-
-        Raises:
-            IndexError: As NumPy raises it.
-            MissingColumnError: There is no such column.
-        """
-        return (self._reader or self._load()).take(resolve_ids(ids, self.size).reshape(-1), columns)
 
     def map_style(
         self,
@@ -417,7 +310,7 @@ class StreamingDataset(Resumable):
 
     def __getstate__(self) -> dict[str, Any]:
         self._epochs  # noqa: B018  # a rank that was handed the dataset parts with whoever did, before its workers begin
-        return {**self.__dict__, "_reader": None, "_idle_batch_readers": {}, "_plan": None, "_cursor": None}
+        return {**super().__getstate__(), "_idle_batch_readers": {}, "_plan": None, "_cursor": None}
 
     def _choose_plan(self) -> EpochPlan:
         reader = self._reader or self._load()
@@ -426,21 +319,3 @@ class StreamingDataset(Resumable):
 
     def _fingerprint(self) -> str:
         return (self._reader or self._load()).fingerprint
-
-    def _load(self) -> Reader:
-        self._reader = Reader(
-            self.streams,
-            allow_unsafe_types=self.allow_unsafe_types,
-            cache_limit=self.cache_limit,
-            random_access=self.random_access,
-            columns=self.columns,
-        )
-        return self._reader
-
-
-def _checked_names(columns: Sequence[str] | None) -> tuple[str, ...] | None:
-    if columns is None:
-        return None
-    if isinstance(columns, str) or not columns or len(set(columns)) < len(columns):
-        raise ValueError(f"columns is {columns!r}; expected a list of different names, or None for all")
-    return tuple(columns)

@@ -2,15 +2,13 @@
 
 import os
 from collections.abc import Sequence
-from typing import Any
 
-import pyarrow as pa
-
-from arrowstream.dataset import StreamingDataset
+from arrowstream.by_id import SamplesById
 from arrowstream.decode import Sample
+from arrowstream.stream import DEFAULTS, Stream
 
 
-class LocalDataset:
+class LocalDataset(SamplesById):
     """Samples of a local directory by their ids: a map-style dataset.
 
     Args:
@@ -33,19 +31,9 @@ class LocalDataset:
     ) -> None:
         self.local = os.fspath(local)
         self.split = split
-        self._samples = StreamingDataset(
-            local=local, split=split, allow_unsafe_types=allow_unsafe_types, columns=columns
-        )
-
-    @property
-    def size(self) -> int:
-        """Number of samples: the bound of an id."""
-        return self._samples.size
-
-    @property
-    def schema(self) -> pa.Schema:
-        """The Arrow schema of the first shard."""
-        return self._samples.schema
+        stream = Stream(local=local, split=split)
+        stream.apply_default(DEFAULTS)
+        super().__init__([stream], allow_unsafe_types=allow_unsafe_types, columns=columns)
 
     def __len__(self) -> int:
         return self.size
@@ -53,29 +41,6 @@ class LocalDataset:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.local!r}, split={self.split!r}: {self.size:,} samples)"
 
-    def __getitem__(self, key: Any) -> Any:
-        """Read samples as NumPy would index an array of them; an integer goes through ``get_item``.
-
-        Raises:
-            IndexError: As NumPy raises it.
-        """
-        if isinstance(key, int):
-            return self.get_item(key)
-        return self._samples[key]
-
     def __getitems__(self, ids: Sequence[int]) -> list[Sample]:
         """Read a batch of samples, as PyTorch's loader asks for them."""
         return [self[sample_id] for sample_id in ids]
-
-    def get_item(self, sample_id: int) -> Sample:
-        """Read one sample; subclasses may override it.
-
-        Raises:
-            IndexError: The id is out of bounds.
-            ShardError: Its shard is missing or corrupt.
-        """
-        return self._samples.get_item(sample_id)
-
-    def take(self, ids: Any, columns: Sequence[str] | None = None) -> pa.Table:
-        """Read many samples at once, as Arrow; see :meth:`StreamingDataset.take`."""
-        return self._samples.take(ids, columns)

@@ -18,12 +18,13 @@ import sys
 import sysconfig
 import tempfile
 import threading
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.waiting import wait_until
 
 ACCESS_KEY = "testkey"
 SECRET_KEY = "testsecret"
@@ -179,12 +180,11 @@ def _start(weed: str, home: Path, ports: dict[str, int]) -> subprocess.Popen[byt
 
 def _becomes_ready(process: subprocess.Popen[bytes], endpoint: str) -> bool:
     """Poll until an object can be written and read back: the S3 port opens before the volumes do."""
-    deadline = time.monotonic() + READY_WITHIN_S
-    while time.monotonic() < deadline and process.poll() is None:
-        if _answers(endpoint) and _stores(endpoint):
-            return True
-        time.sleep(0.1)
-    return False
+
+    def decided() -> bool:
+        return process.poll() is not None or (_answers(endpoint) and _stores(endpoint))
+
+    return wait_until(decided, within_s=READY_WITHIN_S) and process.poll() is None
 
 
 def _answers(endpoint: str) -> bool:

@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import urllib.request
 import uuid
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from typing import Any
 import pytest
 
 from tests.servers import free_ports, kill, run_http
+from tests.waiting import wait_until
 
 READY_WITHIN_S = 30.0
 HUB_API = "/api/datasets/org/name"
@@ -276,11 +276,9 @@ def _running(command: list[str], url: str) -> Iterator[None]:
             command, cwd=home, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
     try:
-        deadline = time.monotonic() + READY_WITHIN_S
-        while not _answers(url):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{command[0]} is not ready: {(home / 'log').read_text(errors='replace')[-2000:]}")
-            time.sleep(0.05)
+        wait_until(lambda: process.poll() is not None or _answers(url), within_s=READY_WITHIN_S)
+        if not _answers(url):
+            raise RuntimeError(f"{command[0]} is not ready: {(home / 'log').read_text(errors='replace')[-2000:]}")
         yield
     finally:
         kill(process)

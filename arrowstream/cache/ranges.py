@@ -51,7 +51,7 @@ class Footer:
             with pa.PythonFile(io.BytesIO(_HEAD + text), mode="r") as file:
                 marked = pa.ipc.open_file(file).schema
             schema, table = ipc.without_marks(marked), ipc.batch_table(marked)
-        except (pa.ArrowException, OSError, ValueError):
+        except (pa.ArrowException, OSError, UnicodeDecodeError, CorruptShardError):
             return None
         digests = "".join(digest for _, _, digest in table)
         identity = xxhash.xxh3_64_hexdigest(bytes(schema.serialize()) + digests.encode())

@@ -16,7 +16,7 @@ from arrowstream.errors import CorruptShardError
 from arrowstream.foreign import Projection, describe_columns
 from arrowstream.format import Description, Format
 from arrowstream.index import Shard
-from arrowstream.ipc_messages import FILE_MAGIC, batch_messages
+from arrowstream.ipc.messages import FILE_MAGIC, batch_messages
 
 # A file may be one record batch; what is converted of it at a time should not be.
 _ROWS_AT_ONCE = 8192

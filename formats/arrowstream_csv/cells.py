@@ -2,19 +2,13 @@
 
 import pyarrow as pa
 
+from arrowstream.text_rows import holds_plainly
+
 
 def holds(kind: pa.DataType) -> bool:
     """Tell whether values of a type can be written as a cell and read back as they were."""
     return bool(
-        pa.types.is_integer(kind)
-        or pa.types.is_float32(kind)
-        or pa.types.is_float64(kind)
-        or pa.types.is_boolean(kind)
-        or pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_date32(kind)
-        or pa.types.is_timestamp(kind)
-        or pa.types.is_decimal128(kind)
+        holds_plainly(kind) or pa.types.is_date32(kind) or pa.types.is_timestamp(kind) or pa.types.is_decimal128(kind)
     )
 
 

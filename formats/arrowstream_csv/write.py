@@ -2,32 +2,16 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import xxhash
 
 from arrowstream.errors import EncodingError
 from arrowstream.format import WrittenShard
-from arrowstream.index import IntArray
+from arrowstream.text_rows import TextRows, write_text
 from arrowstream_csv.cells import refusal
 from arrowstream_csv.dialect import Dialect
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rows:
-    """Rows as text.
-
-    Attributes:
-        text: All of them, each with its newline.
-        sizes: Bytes of each, int64 of shape (rows,).
-    """
-
-    text: pa.Buffer
-    sizes: IntArray
 
 
 def write_file(path: Path, schema: pa.Schema, batches: Sequence[pa.RecordBatch], dialect: Dialect) -> WrittenShard:
@@ -36,13 +20,7 @@ def write_file(path: Path, schema: pa.Schema, batches: Sequence[pa.RecordBatch],
     Raises:
         EncodingError: As ``encode_rows``.
     """
-    digest = xxhash.xxh3_64(bytes(schema.serialize()))
-    num_bytes = 0
-    with path.open("wb") as file:
-        for text in _parts(schema, batches, dialect):
-            digest.update(text)
-            num_bytes += file.write(text)
-    return WrittenShard(raw_bytes=num_bytes, content=digest.hexdigest())
+    return write_text(path, schema, _parts(schema, batches, dialect))
 
 
 def _parts(schema: pa.Schema, batches: Sequence[pa.RecordBatch], dialect: Dialect) -> Iterator[bytes | pa.Buffer]:
@@ -55,7 +33,7 @@ def _parts(schema: pa.Schema, batches: Sequence[pa.RecordBatch], dialect: Dialec
         first_row += batch.num_rows
 
 
-def encode_rows(batch: pa.RecordBatch, dialect: Dialect, first_row: int) -> Rows:
+def encode_rows(batch: pa.RecordBatch, dialect: Dialect, first_row: int) -> TextRows:
     """Write rows out.
 
     Args:
@@ -79,9 +57,7 @@ def encode_rows(batch: pa.RecordBatch, dialect: Dialect, first_row: int) -> Rows
     rows = pc.binary_join_element_wise(lines, newline, pa.scalar("", pa.large_string()))
     if dialect.mosaic:
         _check_lines(lines, rows, dialect, first_row)
-    ends = np.frombuffer(rows.buffers()[1], np.int64, len(rows) + 1, 8 * rows.offset)
-    text = rows.buffers()[2]
-    return Rows(text=text.slice(ends[0], ends[-1] - ends[0]) if text else pa.py_buffer(b""), sizes=np.diff(ends))
+    return TextRows.of(rows)
 
 
 def _texts(column: pa.Array) -> pa.Array:

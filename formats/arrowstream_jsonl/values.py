@@ -3,6 +3,7 @@
 import pyarrow as pa
 
 from arrowstream.columns import Encoding
+from arrowstream.text_rows import holds_plainly
 
 
 def holds(encoding: Encoding) -> bool:
@@ -15,12 +16,4 @@ def _holds(kind: pa.DataType) -> bool:
         return _holds(kind.value_type)
     if pa.types.is_struct(kind):
         return all(_holds(field.type) for field in kind)
-    return bool(
-        pa.types.is_integer(kind)
-        or pa.types.is_float32(kind)
-        or pa.types.is_float64(kind)
-        or pa.types.is_boolean(kind)
-        or pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_null(kind)
-    )
+    return holds_plainly(kind) or bool(pa.types.is_null(kind))

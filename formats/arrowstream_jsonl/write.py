@@ -1,34 +1,18 @@
 """Record batches to lines of JSON."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import xxhash
 
 from arrowstream.columns import encoding_of
 from arrowstream.errors import EncodingError
 from arrowstream.format import WrittenShard
-from arrowstream.index import IntArray
+from arrowstream.text_rows import TextRows, write_text
 from arrowstream_jsonl.values import holds
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rows:
-    """Rows as text.
-
-    Attributes:
-        text: All of them, each with its newline.
-        sizes: Bytes of each, int64 of shape (rows,).
-    """
-
-    text: pa.Buffer
-    sizes: IntArray
 
 
 def write_file(path: Path, schema: pa.Schema, batches: Sequence[pa.RecordBatch], newline: str) -> WrittenShard:
@@ -37,18 +21,17 @@ def write_file(path: Path, schema: pa.Schema, batches: Sequence[pa.RecordBatch],
     Raises:
         EncodingError: As ``encode_rows``.
     """
-    digest = xxhash.xxh3_64(bytes(schema.serialize()))
-    num_bytes = first_row = 0
-    with path.open("wb") as file:
-        for batch in batches:
-            text = encode_rows(batch, newline, first_row).text
-            digest.update(text)
-            num_bytes += file.write(text)
-            first_row += batch.num_rows
-    return WrittenShard(raw_bytes=num_bytes, content=digest.hexdigest())
+    return write_text(path, schema, _parts(batches, newline))
 
 
-def encode_rows(batch: pa.RecordBatch, newline: str, first_row: int) -> Rows:
+def _parts(batches: Sequence[pa.RecordBatch], newline: str) -> Iterator[pa.Buffer]:
+    first_row = 0
+    for batch in batches:
+        yield encode_rows(batch, newline, first_row).text
+        first_row += batch.num_rows
+
+
+def encode_rows(batch: pa.RecordBatch, newline: str, first_row: int) -> TextRows:
     """Write rows out, keys in alphabetical order, as mosaicml-streaming does.
 
     Args:
@@ -65,9 +48,7 @@ def encode_rows(batch: pa.RecordBatch, newline: str, first_row: int) -> Rows:
         parts.append(_text(f"{', ' if parts else '{'}{json.dumps(name)}: "))
         parts.append(_texts(batch.column(name), field, first_row))
     rows = pc.binary_join_element_wise(*parts, _text("}" + newline), _text(""))
-    ends = np.frombuffer(rows.buffers()[1], np.int64, len(rows) + 1, 8 * rows.offset)
-    text = rows.buffers()[2]
-    return Rows(text=text.slice(ends[0], ends[-1] - ends[0]) if text else pa.py_buffer(b""), sizes=np.diff(ends))
+    return TextRows.of(rows)
 
 
 def _text(text: str) -> pa.Scalar:

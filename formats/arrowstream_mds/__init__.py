@@ -12,7 +12,7 @@ from arrowstream.columns import encoding_of
 from arrowstream.errors import ArrowStreamError, CorruptShardError
 from arrowstream.format import Description, Format, WrittenShard
 from arrowstream.index import Shard
-from arrowstream.ipc_messages import batch_message
+from arrowstream.ipc.messages import batch_message
 
 
 class MDS(Format):
@@ -60,13 +60,13 @@ class MDS(Format):
                 raise
             raise CorruptShardError(f"is no whole Arrow IPC file ({error})") from error
         content = ipc.content_of(schema)
-        places = ipc.batch_places(schema)
+        table = ipc.batch_table(schema)
         if not content:
             raise CorruptShardError("is an Arrow IPC file that arrowstream did not write; its format is arrow")
-        last = batch_message(file, places[-1], num_bytes) if places else None
+        last = batch_message(file, table[-1][0], num_bytes) if table else None
         rows_per_batch = ipc.rows_per_batch_of(schema)
         return Description(
-            num_samples=(len(places) - 1) * rows_per_batch + last.num_rows if last is not None else 0,
+            num_samples=(len(table) - 1) * rows_per_batch + last.num_rows if last is not None else 0,
             columns=columns,
             content=content,
             compression=last.codec if last is not None else None,

@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from arrowstream.cli import main
 from arrowstream.dataset import StreamingDataset
 from tests.reading.datasets import assert_holds, write_samples
 from tests.servers import S3Server
+from tests.waiting import wait_until
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
@@ -73,9 +73,7 @@ def test_what_was_killed_goes_on_with_what_is_missing(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "arrowstream", "convert", str(source), str(out), "--jobs", "1"]
     command += ["--part-bytes", "20kb", "--json"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while len(list(out.glob("part-*/index.json"))) < 3 and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.001)
+    assert wait_until(lambda: len(list(out.glob("part-*/index.json"))) >= 3, within_s=60, every_s=0.001)
     process.send_signal(signal.SIGKILL)
     process.wait()
     finished = {path: path.stat().st_mtime_ns for path in out.glob("part-*/index.json")}

@@ -1,10 +1,8 @@
 """Delimited text: what is read, of which types, and how a file that is wrong is told."""
 
-import contextlib
 import csv
 import io
 import math
-import random
 import re
 from pathlib import Path
 from typing import Any
@@ -14,9 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from arrowstream import ipc
-from arrowstream.errors import ArrowStreamError, CorruptShardError, IndexFormatError
-from arrowstream.index import Shard
-from arrowstream.registry import load_format
+from arrowstream.errors import CorruptShardError, IndexFormatError
 from tests.formats.text_files import (
     GOLDEN_SAMPLES,
     dataset_of,
@@ -26,6 +22,9 @@ from tests.formats.text_files import (
     index_files,
     rows_of,
     samples_of,
+    shard_of_text,
+    times_refused,
+    transcode,
 )
 
 
@@ -290,40 +289,9 @@ def test_whatever_pythons_csv_module_writes_is_read_back(
     assert read == [dict(zip(declared, row, strict=True)) for row in rows]
 
 
-def _transcode(text: bytes, shard: Shard, folder: Path) -> None:
-    (folder / "source").write_bytes(text)
-    load_format(shard.format).transcode(folder / "source", folder / "target", shard)
-    ipc.validate(ipc.open_file(folder / "target"), folder / "target", shard.num_samples)
-
-
 @pytest.mark.parametrize("layout", ["plain", "mosaic"])
 def test_damaged_files_give_named_errors_alone(layout: str, tmp_path: Path) -> None:
     text = b"a,b,c\n" + b"".join(b"%d,%d.5,word %d\n" % (n, n, n) for n in range(30))
-    shard = Shard(
-        basename="a.csv",
-        num_samples=30,
-        raw_bytes=len(text),
-        file_bytes=len(text),
-        content="0" * 16,
-        hashes={},
-        format="csv",
-        compression=None,
-        columns={"a": "int", "b": "float", "c": "str"},
-        options={"layout": layout},
-    )
-    _transcode(text, shard, tmp_path)
-    rng = random.Random(5)
-    refused = 0
-    for number in range(200):
-        damaged = bytearray(text)
-        for _ in range(rng.randint(1, 3)):
-            damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
-        if number % 3 == 0:
-            del damaged[rng.randrange(len(damaged)) :]
-        try:
-            _transcode(bytes(damaged), shard, tmp_path)
-        except ArrowStreamError:
-            refused += 1
-        with contextlib.suppress(ArrowStreamError):
-            describe("csv", bytes(damaged))
-    assert refused > 60
+    shard = shard_of_text("csv", text, 30, {"a": "int", "b": "float", "c": "str"}, {"layout": layout})
+    transcode(text, shard, tmp_path)
+    assert times_refused(text, shard, tmp_path, times=200) > 60

@@ -1,8 +1,6 @@
 """JSON Lines: what is read, of which types, and how a file that is wrong is told."""
 
-import contextlib
 import json
-import random
 import re
 from pathlib import Path
 from typing import Any
@@ -12,10 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arrowstream import ipc, scan
-from arrowstream.errors import ArrowStreamError, CorruptShardError, IndexFormatError
-from arrowstream.index import Shard
-from arrowstream.registry import load_format
+from arrowstream import scan
+from arrowstream.errors import CorruptShardError, IndexFormatError
 from tests.formats.text_files import (
     GOLDEN_SAMPLES,
     dataset_of,
@@ -25,6 +21,9 @@ from tests.formats.text_files import (
     index_files,
     rows_of,
     samples_of,
+    shard_of_text,
+    times_refused,
+    transcode,
 )
 
 
@@ -216,36 +215,6 @@ def test_whatever_pythons_json_module_writes_is_read_back(
 def test_damaged_files_give_named_errors_alone(tmp_path: Path) -> None:
     text = b"".join(b'{"a": %d, "b": {"c": [%d.5, null], "d": "word %d"}}\n' % (n, n, n) for n in range(30))
     kind = pa.struct([("c", pa.list_(pa.float64())), ("d", pa.string())])
-    shard = Shard(
-        basename="a.jsonl",
-        num_samples=30,
-        raw_bytes=len(text),
-        file_bytes=len(text),
-        content="0" * 16,
-        hashes={},
-        format="jsonl",
-        compression=None,
-        columns={"a": "int", "b": str(kind)},
-    )
-    _transcode(text, shard, tmp_path)
-    rng = random.Random(5)
-    refused = 0
-    for number in range(200):
-        damaged = bytearray(text)
-        for _ in range(rng.randint(1, 3)):
-            damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
-        if number % 3 == 0:
-            del damaged[rng.randrange(len(damaged)) :]
-        try:
-            _transcode(bytes(damaged), shard, tmp_path)
-        except ArrowStreamError:
-            refused += 1
-        with contextlib.suppress(ArrowStreamError):
-            describe("jsonl", bytes(damaged))
-    assert refused > 60
-
-
-def _transcode(text: bytes, shard: Shard, folder: Path) -> None:
-    (folder / "source").write_bytes(text)
-    load_format(shard.format).transcode(folder / "source", folder / "target", shard)
-    ipc.validate(ipc.open_file(folder / "target"), folder / "target", shard.num_samples)
+    shard = shard_of_text("jsonl", text, 30, {"a": "int", "b": str(kind)})
+    transcode(text, shard, tmp_path)
+    assert times_refused(text, shard, tmp_path, times=200) > 60

@@ -17,6 +17,7 @@ from PIL import Image
 
 from arrowstream import MDSWriter, ParquetWriter, StreamingDataset, index_files, ipc, scan
 from arrowstream.errors import CorruptShardError, EncodingError
+from arrowstream.ipc import writing
 from tests.columns.reading import same
 from tests.columns.samples import SAMPLES
 
@@ -214,7 +215,7 @@ def test_a_large_file_takes_little_memory(tmp_path: Path) -> None:
     del table
     index_files(tmp_path)
     before, peak = pa.total_allocated_bytes(), 0
-    real = ipc._Output.write
+    real = writing.Output.write
 
     def watched(output: Any, batch: pa.RecordBatch) -> None:
         nonlocal peak
@@ -222,7 +223,7 @@ def test_a_large_file_takes_little_memory(tmp_path: Path) -> None:
         real(output, batch)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ipc._Output, "write", watched)
+        patch.setattr(writing.Output, "write", watched)
         StreamingDataset(remote=tmp_path)[0]
     assert 0 < peak < 40 << 20
 

@@ -1,7 +1,9 @@
 """Files of text as somebody else left them, and an index that lets them be streamed."""
 
+import contextlib
 import io
 import json
+import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,11 @@ from typing import Any
 import numpy as np
 import xxhash
 
+from arrowstream import ipc
 from arrowstream.dataset import StreamingDataset
+from arrowstream.errors import ArrowStreamError
 from arrowstream.format import Description
-from arrowstream.index import INDEX_NAME, Index, ShardGroup
+from arrowstream.index import INDEX_NAME, Index, Shard, ShardGroup
 from arrowstream.registry import load_format
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "text"
@@ -84,3 +88,50 @@ GOLDEN_SAMPLES = [
     {"count": (-1) ** number * 3**number, "ratio": _RATIOS[number % 8], "text": _TEXTS[number % 8]}
     for number in range(40)
 ]
+
+
+def shard_of_text(
+    format_name: str,
+    text: bytes,
+    num_samples: int,
+    columns: Mapping[str, str],
+    options: Mapping[str, Any] | None = None,
+) -> Shard:
+    """What an index would say of a text."""
+    return Shard(
+        basename=f"a.{format_name}",
+        num_samples=num_samples,
+        raw_bytes=len(text),
+        file_bytes=len(text),
+        content="0" * 16,
+        hashes={},
+        format=format_name,
+        compression=None,
+        columns=columns,
+        options=options or {},
+    )
+
+
+def transcode(text: bytes, shard: Shard, folder: Path) -> None:
+    (folder / "source").write_bytes(text)
+    load_format(shard.format).transcode(folder / "source", folder / "target", shard)
+    ipc.validate(ipc.open_file(folder / "target"), folder / "target", shard.num_samples)
+
+
+def times_refused(text: bytes, shard: Shard, folder: Path, *, times: int) -> int:
+    """Flip bits of a text and cut some of it off, and count how often that is noticed; other errors come through."""
+    rng = random.Random(5)
+    refused = 0
+    for number in range(times):
+        damaged = bytearray(text)
+        for _ in range(rng.randint(1, 3)):
+            damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
+        if number % 3 == 0:
+            del damaged[rng.randrange(len(damaged)) :]
+        try:
+            transcode(bytes(damaged), shard, folder)
+        except ArrowStreamError:
+            refused += 1
+        with contextlib.suppress(ArrowStreamError):
+            describe(shard.format, bytes(damaged))
+    return refused

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from arrowstream.plan.mosaic.partition import PARTITIONS
+from arrowstream.plan.mosaic.partition import partition
 from arrowstream.plan.mosaic.sampling import draw, get_sampling, shuffle_units
 from arrowstream.plan.mosaic.shuffles import SHUFFLES
 from arrowstream.plan.mosaic.weights import Mixture
@@ -24,7 +24,7 @@ class Epoch:
         mixture: How much of each stream is read.
         sampling_method: ``balanced`` draws anew each epoch, ``fixed`` draws once.
         sampling_granularity: Samples that are taken of one shard at a time.
-        partition_algo: One of ``PARTITIONS``.
+        partition_algo: ``orig`` or ``relaxed``.
         num_canonical_nodes: Parts of the data that are shuffled apart.
         initial_physical_nodes: Nodes that the job began with.
         batch_size: Of one rank.
@@ -112,7 +112,8 @@ class Epoch:
 
     def partition(self, num_samples: int, world: World, batch_size: int, *, drop_first: int = 0) -> IntArray:
         """Deal positions out to a job: int64 of shape (nodes, ranks, workers, batches, batch size), -1 for none."""
-        return PARTITIONS[self.partition_algo](
+        return partition(
+            self.partition_algo,
             num_samples,
             self.num_canonical_nodes,
             world,

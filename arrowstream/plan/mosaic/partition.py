@@ -10,9 +10,6 @@ Time and memory in proportion to the number of samples.
 import logging
 import math
 import warnings
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,23 +21,12 @@ IntArray = npt.NDArray[np.int64]
 _log = logging.getLogger(__name__)
 
 
-class Partition(Protocol):
-    """What :func:`orig` and :func:`relaxed` have in common."""
-
-    def __call__(
-        self,
-        num_samples: int,
-        num_canonical_nodes: int,
-        world: World,
-        batch_size: int,
-        *,
-        drop_first: int = 0,
-        initial_physical_nodes: int | None = None,
-    ) -> IntArray:
-        """Deal out the positions of an epoch."""
+#: What ``partition_algo`` takes.
+PARTITIONS = ("orig", "relaxed")
 
 
-def orig(
+def partition(
+    algo: str,
     num_samples: int,
     num_canonical_nodes: int,
     world: World,
@@ -49,15 +35,17 @@ def orig(
     drop_first: int = 0,
     initial_physical_nodes: int | None = None,
 ) -> IntArray:
-    """Deal out the positions of an epoch; the nodes of the job must divide the canonical ones or the reverse.
+    """Deal out the positions of an epoch.
 
     Args:
+        algo: ``orig``: the nodes of the job must divide the canonical ones or the reverse. ``relaxed``: where they do
+            not, each step gets what it had on the nodes that the job began with.
         num_samples: Positions of the epoch, at least 1.
         num_canonical_nodes: Parts of the data that are dealt out side by side.
         world: The job; which rank and worker of it does not matter.
         batch_size: Of one rank.
         drop_first: Positions that were read before; rounded down to a multiple of the nodes.
-        initial_physical_nodes: Without effect.
+        initial_physical_nodes: Those that the job began with; None: its own.
 
     Returns:
         Positions in [0, num_samples), -1 where a batch has none; int64 of shape (nodes, ranks, workers, batches, batch
@@ -65,31 +53,12 @@ def orig(
 
     Raises:
         ValueError: A size is not positive, neither number of nodes divides the other, there are too few samples to
-            repeat, or ``drop_first`` lies beyond the epoch.
-    """
-    del initial_physical_nodes
-    _check(num_samples, num_canonical_nodes, world, batch_size, drop_first)
-    return _deal_out(num_samples, num_canonical_nodes, world, batch_size, drop_first)
-
-
-def relaxed(
-    num_samples: int,
-    num_canonical_nodes: int,
-    world: World,
-    batch_size: int,
-    *,
-    drop_first: int = 0,
-    initial_physical_nodes: int | None = None,
-) -> IntArray:
-    """Deal out as :func:`orig`, and where the nodes do not divide, give each step what it had on the first run's nodes.
-
-    Args and returns as :func:`orig`; ``initial_physical_nodes`` are those that the job began with.
-
-    Raises:
-        ValueError: As :func:`orig`, or the batch of a step does not divide among the ranks that the job began with.
+            repeat, ``drop_first`` lies beyond the epoch, or the batch of a step does not divide among the ranks that
+            the job began with.
     """
     _check(num_samples, num_canonical_nodes, world, batch_size, drop_first)
-    if initial_physical_nodes is None or _divide_evenly(num_canonical_nodes, world.num_nodes):
+    divides = _divide_evenly(num_canonical_nodes, world.num_nodes)
+    if algo == "orig" or initial_physical_nodes is None or divides:
         return _deal_out(num_samples, num_canonical_nodes, world, batch_size, drop_first)
     step = world.num_ranks * batch_size
     initial_ranks = initial_physical_nodes * world.ranks_per_node
@@ -217,7 +186,3 @@ def _evened_out(positions: IntArray, ranks_per_node: int) -> IntArray:
         stacklevel=5,
     )
     return positions[np.arange(per_node + missing) % per_node]
-
-
-#: By the name that ``partition_algo`` takes.
-PARTITIONS: Mapping[str, Partition] = MappingProxyType({"orig": orig, "relaxed": relaxed})

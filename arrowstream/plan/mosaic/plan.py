@@ -3,7 +3,7 @@
 Where :mod:`arrowstream.plan.order` computes an order position by position, this lays out whole epochs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -185,6 +185,6 @@ class MosaicPlan:
         return self.initial_physical_nodes or replicate(world, self.replication).num_nodes
 
 
-def _check_known(name: str, value: str, known: Mapping[str, object]) -> None:
+def _check_known(name: str, value: str, known: Collection[str]) -> None:
     if value not in known:
         raise ValueError(f"{name} is {value!r}, expected one of {', '.join(known)}")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arrowstream.plan.mosaic import MosaicPlan, Weight, apply_weights, replicate
-from arrowstream.plan.mosaic.partition import PARTITIONS, dealt, training_order
+from arrowstream.plan.mosaic.partition import PARTITIONS, dealt, partition, training_order
 from arrowstream.plan.mosaic.sampling import get_sampling
 from arrowstream.plan.mosaic.shuffles import SHUFFLES
 from arrowstream.world import World
@@ -70,7 +70,7 @@ def test_no_sample_is_left_out_and_ranks_have_equally_many(
 ) -> None:
     nodes, ranks, workers, batch_size = job
     world = World(num_nodes=nodes, ranks_per_node=ranks, workers_per_rank=workers)
-    positions = PARTITIONS[algo](num_samples, canonical * nodes, world, batch_size)
+    positions = partition(algo, num_samples, canonical * nodes, world, batch_size)
     assert set(positions[positions >= 0].tolist()) == set(range(num_samples))
     per_rank = (positions >= 0).sum(axis=(2, 3, 4))
     assert per_rank.min() == per_rank.max()
@@ -210,7 +210,7 @@ def test_partitions_of_nothing_are_refused(
     num_samples: int, canonical_nodes: int, batch_size: int, drop_first: int
 ) -> None:
     with pytest.raises(ValueError, match="expected at least"):
-        PARTITIONS["orig"](num_samples, canonical_nodes, World(), batch_size, drop_first=drop_first)
+        partition("orig", num_samples, canonical_nodes, World(), batch_size, drop_first=drop_first)
 
 
 @pytest.mark.parametrize("replication", [0, -1, 3])
