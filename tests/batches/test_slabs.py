@@ -217,7 +217,12 @@ def test_a_child_keeps_the_batches_that_it_inherits(way: Way) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-def test_a_child_that_drops_its_batches_frees_nothing_of_the_parents(way: Way) -> None:
+@pytest.mark.parametrize("python_forks", [True, False])  # False: a library does, and calls no hooks
+def test_a_child_that_drops_its_batches_frees_nothing_of_the_parents(
+    way: Way, python_forks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not python_forks:
+        monkeypatch.setattr(Slab, "retire", lambda slab: None)
     kept = [way.deliver(numbered(number)) for number in range(3)]
 
     def drop() -> bool:
