@@ -395,18 +395,18 @@ def test_several_iterators_at_once_have_memory_of_their_own(ragged: Path) -> Non
 
 
 def test_batches_outlive_a_killed_worker_and_leave_nothing(ragged: Path) -> None:
-    names = sorted(os.listdir("/dev/shm")) if Path("/dev/shm").is_dir() else []
     loader = make_loader(ragged, persistent_workers=True, **FORK)
     iterator = iter(loader)
     kept = [next(iterator) for _ in range(20)]
     source = loader._source
     assert source is not None
-    for worker in source._iterator._workers:  # type: ignore[union-attr]
-        os.kill(worker.pid, signal.SIGKILL)
+    workers = [worker.pid for worker in source._iterator._workers]  # type: ignore[union-attr]
+    for worker in workers:
+        os.kill(worker, signal.SIGKILL)
     with pytest.raises(RuntimeError, match=r"worker process|killed by signal: Killed"):
         list(iterator)
     assert all(torch.equal(batch["x"], batch["id"][:, None].expand(-1, 40)) for batch in kept)
-    assert names == (sorted(os.listdir("/dev/shm")) if names else [])
+    assert not [name for worker in workers for name in Path("/dev/shm").glob(f"torch_{worker}_*")]
     assert_no_workers(loader)
 
 
