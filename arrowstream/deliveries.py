@@ -10,8 +10,9 @@ from torch.utils.data import IterableDataset, default_collate, get_worker_info
 
 from arrowstream.batches import Images
 from arrowstream.errors import BatchSizeError
+from arrowstream.slabs import NUM_SPARE, SlabPool, SlabTable
 from arrowstream.torch import StreamingDataset
-from arrowstream.transport import pack
+from arrowstream.transport import Sent, pack
 
 Transform = Callable[[Any], Any]
 
@@ -24,7 +25,7 @@ class Delivery(NamedTuple):
     """A batch on its way into the training loop; a named tuple, because torch pins what is in one.
 
     Attributes:
-        batch: As the loop gets it, or ``Packed``.
+        batch: As the loop gets it; on the way out of a worker process its tensors lie elsewhere.
         num_samples: Of the dataset that went into it.
         began: Epoch, and the sample of it that the iteration began with; None if the dataset did not say.
         num_bytes: Of its tensors.
@@ -42,7 +43,7 @@ class Delivery(NamedTuple):
     collate_s: float
 
 
-class Deliveries(IterableDataset[Delivery]):
+class Deliveries(IterableDataset[Any]):
     """Reads one process's share of an epoch, whole batches where it can.
 
     Args:
@@ -53,7 +54,7 @@ class Deliveries(IterableDataset[Delivery]):
         transform: Changes each sample; None: nothing does.
         batch_transform: Changes each batch; None: nothing does.
         images: What images in whole batches are.
-        num_ahead: Batches that a thread of the training process may read ahead.
+        num_ahead: Batches that are read ahead: by a worker process, or by a thread of the training process.
     """
 
     def __init__(
@@ -86,6 +87,8 @@ class Deliveries(IterableDataset[Delivery]):
                 f"images={images!r} is for whole batches, and here a transform, a collate_fn or the dataset itself "
                 f"read sample by sample: use batch_transform= instead, or leave images= out"
             )
+        self._table = SlabTable()
+        self._pool: SlabPool | None = None  # of a worker: it lives as long as the process
 
     @property
     def reads_whole_batches(self) -> bool:
@@ -98,19 +101,29 @@ class Deliveries(IterableDataset[Delivery]):
             and all(getattr(theirs, name) is getattr(mine, name) for name in _PER_SAMPLE)
         )
 
-    def __iter__(self) -> Iterator[Delivery]:
+    def __iter__(self) -> Iterator[Delivery | Sent]:
         """Give batches; an exception of a transform, ``StopIteration`` too, never looks like the epoch's end."""
-        packs = self.reads_whole_batches and get_worker_info() is not None
+        in_worker, pool = get_worker_info() is not None, self._slabs()
         fetched_s = self._fetched_s()
         for batch, num_samples, took_s, joined_s in self._whole() if self.reads_whole_batches else self._collated():
             began = perf_counter()
             changed = self._batch_transform(batch) if self._batch_transform is not None else batch
             num_bytes = bytes_of(changed)
-            sent = pack(changed) if packs else changed
+            parcel, laid = pack(changed, pool) if pool is not None else (None, changed)
             collate_s = joined_s + perf_counter() - began
             fetch_s = self._fetched_s() - fetched_s
             fetched_s += fetch_s
-            yield Delivery(sent, num_samples, self._began(), num_bytes, fetch_s, max(took_s - fetch_s, 0.0), collate_s)
+            read_s = max(took_s - fetch_s, 0.0)
+            delivery = Delivery(laid, num_samples, self._began(), num_bytes, fetch_s, read_s, collate_s)
+            yield Sent(parcel, delivery) if in_worker else delivery
+
+    def _slabs(self) -> SlabPool | None:
+        """Give the memory in which batches leave the process, if that pays."""
+        if get_worker_info() is None or not self.reads_whole_batches:
+            return None  # default_collate's tensors are in shared memory already
+        if self._pool is None:
+            self._pool = SlabPool(self._table, self._num_ahead + NUM_SPARE)
+        return self._pool
 
     def _whole(self) -> Iterator[tuple[Any, int, float, float]]:
         """Give batches, their samples, and the seconds that reading and collating them took."""

@@ -22,17 +22,22 @@ from arrowstream.transport import Packed, unpack
 
 #: Batches that a thread reads ahead where there are no worker processes.
 NUM_AHEAD = 2
-_PASSED_ON = (
-    "num_workers",
-    "pin_memory",
-    "timeout",
-    "multiprocessing_context",
-    "generator",
-    "prefetch_factor",
-    "persistent_workers",
-    "pin_memory_device",
-    "in_order",
-)
+_TAKEN_BY_TORCH = inspect.signature(DataLoader.__init__).parameters
+_PASSED_ON = [
+    name
+    for name in (
+        "num_workers",
+        "pin_memory",
+        "timeout",
+        "multiprocessing_context",
+        "generator",
+        "prefetch_factor",
+        "persistent_workers",
+        "pin_memory_device",
+        "in_order",  # since torch 2.6
+    )
+    if name in _TAKEN_BY_TORCH
+]
 
 
 @dataclass(slots=True)
@@ -102,7 +107,7 @@ class StreamingDataLoader(DataLoader[Any]):
         self.progress_bar = progress_bar
         self._current: _Iteration | None = None
         self._stats = LoaderStats()
-        self._source: DataLoader[Delivery] | None = None  # lives on with its workers if they do
+        self._source: DataLoader[Any] | None = None  # lives on with its workers if they do
         super().__init__(dataset, *args, **kwargs)
         # Accelerate would share out again what each rank reads of its own; so it leaves the loader alone, and saves it.
         self._is_accelerate_prepared = self.use_stateful_dataloader = streams
@@ -184,7 +189,7 @@ class StreamingDataLoader(DataLoader[Any]):
     def _deliver(self, dataset: StreamingDataset) -> Iterator[Any]:
         current = self._current = _Iteration()
         asked = perf_counter()
-        iterator: Iterator[Delivery] | None = None
+        iterator: Iterator[Any] | None = None
         keeps_workers = False
         bar = self._make_bar(dataset)
         try:
@@ -194,8 +199,6 @@ class StreamingDataLoader(DataLoader[Any]):
                 delivery = _receive(iterator)
                 if delivery is None:
                     break
-                packed = delivery.batch
-                batch = unpack(packed) if isinstance(packed, Packed) else packed
                 current.began = current.began or (delivery.began and (delivery.began[0], delivery.began[1]))
                 current.num_samples += delivery.num_samples
                 arrived = perf_counter()
@@ -204,7 +207,8 @@ class StreamingDataLoader(DataLoader[Any]):
                     bar.update(delivery.num_samples)
                     bar.set_postfix_str(f"{self._stats.waiting:.0%} waiting", refresh=False)
                 keeps_workers = True  # if the loop is left now
-                yield batch
+                yield delivery.batch
+                del delivery  # its memory may be all that the next batch waits for
                 keeps_workers = False
                 asked = perf_counter()
                 self._stats = replace(self._stats, elapsed_s=self._stats.elapsed_s + asked - arrived)
@@ -224,7 +228,7 @@ class StreamingDataLoader(DataLoader[Any]):
         torch.empty((), dtype=torch.int64).random_(generator=source.generator)  # and draw a seed, as others expect
         return iter(source.dataset)
 
-    def _open_source(self, dataset: StreamingDataset) -> DataLoader[Delivery]:
+    def _open_source(self, dataset: StreamingDataset) -> DataLoader[Any]:
         if self._source is None:
             # Made at the last moment: trainers set attributes of a loader that they are given.
             deliveries = Deliveries(
@@ -235,9 +239,9 @@ class StreamingDataLoader(DataLoader[Any]):
                 transform=self.transform,
                 batch_transform=self.batch_transform,
                 images=self.images,
-                num_ahead=self._num_ahead,
+                num_ahead=self.prefetch_factor or self._num_ahead,
             )
-            arguments = {name: getattr(self, name) for name in _PASSED_ON if hasattr(self, name)}
+            arguments = {name: getattr(self, name) for name in _PASSED_ON}
             init = SeesDataset(self.worker_init_fn)
             self._source = DataLoader(deliveries, None, collate_fn=_same, worker_init_fn=init, **arguments)
         return self._source
@@ -276,14 +280,15 @@ def _same(delivery: Any) -> Any:
     return delivery
 
 
-def _receive(iterator: Iterator[Delivery]) -> Delivery | None:
+def _receive(iterator: Iterator[Any]) -> Delivery | None:
     """Wait for the next delivery; None at the end.
 
     Raises:
         WorkerDiedError: A worker process is dead. Torch says so, or that a connection was reset, as chance has it.
     """
     try:
-        return next(iterator, None)
+        received = next(iterator, None)
+        return unpack(received) if isinstance(received, Packed) else received
     except (RuntimeError, EOFError, ConnectionError, FileNotFoundError) as error:
         workers = getattr(iterator, "_workers", [])
         # Torch's handler of SIGCHLD raises in the middle of whatever is being done, this included.

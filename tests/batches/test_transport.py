@@ -1,6 +1,8 @@
-"""What is packed in one process is the same batch in another, and costs one file descriptor."""
+"""What is packed in one process is the same batch in another."""
 
+import pickle
 from collections import namedtuple
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,8 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from arrowstream import StreamingDataset
 from arrowstream.batch_forms import Ragged
-from arrowstream.transport import pack, unpack
+from arrowstream.slabs import SlabPool, SlabTable
+from arrowstream.transport import Packed, Sent, pack, unpack
 from tests.batches.batches import assert_same
 from tests.reading.datasets import write_samples
 
@@ -27,37 +30,54 @@ BATCHES = [
 ]
 
 
+def arrive(batch: Any, is_packed: bool = True) -> Packed:
+    table = SlabTable()
+    sent = Sent(*pack(batch, SlabPool(table, 2))) if is_packed else Sent(None, batch)
+    packed = pickle.loads(ForkingPickler.dumps(sent))
+    assert isinstance(packed, Packed)
+    return packed
+
+
+@pytest.mark.parametrize("is_packed", [True, False])
 @pytest.mark.parametrize("batch", BATCHES, ids=range(len(BATCHES)))
-def test_a_batch_comes_back_as_it_was(batch: Any) -> None:
-    packed = pack(batch)
-    assert packed.memory.is_shared()
-    assert_same(unpack(packed), batch)
+def test_a_batch_comes_back_as_it_was(batch: Any, is_packed: bool) -> None:
+    assert_same(unpack(arrive(batch, is_packed)), batch)
 
 
 def test_tensors_do_not_overlap_and_are_aligned() -> None:
     tensors = [torch.arange(length, dtype=torch.uint8) for length in (1, 65, 64, 3)]
-    found = unpack(pack(tensors))
+    found = unpack(arrive(tensors))
     for tensor in found:
         tensor.fill_(0)
     assert_same(found, [torch.zeros_like(tensor) for tensor in tensors])
     assert {tensor.data_ptr() % 64 for tensor in found} == {0}
-    assert_same(unpack(pack(tensors)), tensors)
+    assert_same(unpack(arrive(tensors)), tensors)
 
 
-def test_tensors_that_carry_more_than_values_stay_as_they_are() -> None:
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks:UserWarning")
+def test_tensors_that_carry_more_than_values_go_torchs_way() -> None:
     parameter = torch.nn.Parameter(torch.ones(2))
     sparse = torch.eye(2).to_sparse()
-    found = unpack(pack([parameter, sparse]))
-    assert found[0] is parameter
-    assert found[1] is sparse
+    packed = arrive([parameter, sparse])
+    assert packed.memory is None
+    found = unpack(packed)
+    assert isinstance(found[0], torch.nn.Parameter)
+    assert found[1].is_sparse
+    assert_same([found[0].detach(), found[1].to_dense()], [parameter.detach(), sparse.to_dense()])
+
+
+def test_a_batch_without_tensors_takes_no_memory() -> None:
+    assert arrive({"text": ["a", "b"]}) == Packed(None, {"text": ["a", "b"]})
 
 
 class Packs(IterableDataset[Any]):
     def __init__(self, streaming: StreamingDataset) -> None:
         self.streaming = streaming
+        self.table = SlabTable()
 
     def __iter__(self) -> Any:
-        return map(pack, self.streaming.batches())
+        pool = SlabPool(self.table, 2)
+        return (Sent(*pack(batch, pool)) for batch in self.streaming.batches())
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])

@@ -3,18 +3,21 @@
 import itertools
 import json
 import os
+import pickle
+import random
 import signal
 from collections import UserDict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, default_collate, get_worker_info
 
 from arrowstream import LocalDataset, StreamingDataLoader, StreamingDataset
+from arrowstream.deliveries import Deliveries
 from arrowstream.errors import BatchSizeError, CorruptShardError, MissingShardError
-from arrowstream.transport import Packed
 from tests.batches.batches import assert_same, write
 from tests.reading.datasets import ids, shard_files, write_samples
 from tests.reading.subclasses import WithItem, WithTransform
@@ -146,22 +149,6 @@ def test_a_layout_that_means_something_survives_the_way(data: Path) -> None:
 
     for batch in make_loader(data, batch_transform=channels_last, **FORK):
         assert batch.is_contiguous(memory_format=torch.channels_last)
-
-
-def test_torch_pins_what_is_under_way(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from torch.utils.data._utils.pin_memory import pin_memory
-
-    from arrowstream.deliveries import Delivery
-    from arrowstream.transport import pack, unpack
-
-    batch = {"x": torch.arange(12).reshape(3, 4), "text": ["a", "b"], "pair": (torch.ones(2), 1)}
-    pinned = []
-    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor, *_: pinned.append(tensor) or tensor.clone())
-    found = pin_memory(Delivery(pack(batch), 2, (0, 0), 96, 0.0, 0.0, 0.0))
-    assert isinstance(found, Delivery)
-    assert isinstance(found.batch, Packed)
-    assert len(pinned) == 1
-    assert_same(unpack(found.batch)["x"], batch["x"])
 
 
 def test_other_datasets_are_loaded_as_torch_does(data: Path) -> None:
@@ -335,6 +322,94 @@ def test_ranks_say_the_same_and_any_number_goes_on(
     assert sorted(number for rank in steps for step in rank for number in step) == sorted(whole[:48])
 
 
+# The memory of its batches -------------------------------------------------------------------------------------------
+
+WORKERS = [
+    pytest.param(FORK, id="fork"),
+    pytest.param({**FORK, "persistent_workers": True}, id="persistent"),
+    pytest.param({**FORK, "in_order": False, "prefetch_factor": 3}, id="out-of-order"),
+]
+SPAWN: dict[str, Any] = {"num_workers": 1, "multiprocessing_context": "spawn", "persistent_workers": True}
+
+
+@pytest.fixture(scope="module")
+def ragged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Samples whose batches differ in size."""
+    columns = {"id": "int", "text": "str", "x": "ndarray:int64:40"}
+    samples = [{"id": number, "text": "a" * (number % 50), "x": np.full(40, number, np.int64)} for number in range(600)]
+    return write(tmp_path_factory.mktemp("ragged") / "d", columns, samples, size_limit=1 << 14)
+
+
+def grown(batch: dict[str, Any]) -> dict[str, Any]:
+    """Make batches of very different sizes, which have each sample's number in every element."""
+    return {**batch, "x": batch["x"].repeat(1, 1 + int(batch["id"][0]) % 90)}
+
+
+@pytest.mark.parametrize("arguments", [*WORKERS, pytest.param(SPAWN, id="spawn")])
+def test_no_batch_changes_while_the_loop_keeps_it(ragged: Path, arguments: dict[str, Any]) -> None:
+    rng = random.Random(7)
+    loader = make_loader(ragged, batch_transform=grown, **arguments)
+    kept: list[dict[str, Any]] = []
+    for epoch in range(3 if loader.persistent_workers or arguments is FORK else 1):
+        delivered = 0
+        for batch in loader:
+            delivered += len(batch["id"])
+            kept.append(batch)
+            while len(kept) > 30 or (kept and rng.random() < 0.6):
+                kept.pop(rng.randrange(len(kept)))
+            for each in kept:
+                assert torch.equal(each["x"], each["id"][:, None].expand_as(each["x"]))
+                assert [len(text) for text in each["text"]] == (each["id"] % 50).tolist()
+        assert delivered == 600, epoch
+
+
+@pytest.mark.parametrize("arguments", WORKERS)
+def test_a_list_of_all_batches_is_the_epoch(ragged: Path, arguments: dict[str, Any]) -> None:
+    batches = list(make_loader(ragged, **arguments))
+    assert sorted(ids(batches)) == list(range(600))
+    assert all(torch.equal(batch["x"], batch["id"][:, None].expand(-1, 40)) for batch in batches)
+
+
+def test_slabs_are_few_however_long_the_loop_and_however_it_ends(ragged: Path) -> None:
+    loader = make_loader(ragged, persistent_workers=True, prefetch_factor=3, **FORK)
+    counts = []
+    for epoch in range(8):
+        for number, _ in enumerate(loader):
+            if epoch % 3 == 1 and number == epoch:
+                break  # torch drops what was read ahead
+        source = loader._source
+        assert source is not None
+        assert isinstance(source.dataset, Deliveries)
+        counts.append(len(source.dataset._table.slabs))
+    # Each worker fills one while three wait and the loop has one or two.
+    assert 2 <= counts[0] <= counts[-1] <= 2 * 6
+
+
+def test_several_iterators_at_once_have_memory_of_their_own(ragged: Path) -> None:
+    loader = make_loader(ragged, **FORK)
+    iterators = [iter(loader) for _ in range(3)]
+    batches = [next(iterator) for _ in range(25) for iterator in iterators]
+    assert all(torch.equal(batch["x"], batch["id"][:, None].expand(-1, 40)) for batch in batches)
+    epochs = expected(ragged)
+    assert [ids(batches[number::3]) for number in range(3)] == [epoch[:200] for epoch in epochs]
+
+
+def test_batches_outlive_a_killed_worker_and_leave_nothing(ragged: Path) -> None:
+    loader = make_loader(ragged, persistent_workers=True, **FORK)
+    iterator = iter(loader)
+    kept = [next(iterator) for _ in range(20)]
+    source = loader._source
+    assert source is not None
+    workers = [worker.pid for worker in source._iterator._workers]  # type: ignore[union-attr]
+    for worker in workers:
+        os.kill(worker, signal.SIGKILL)
+    with pytest.raises(RuntimeError, match=r"worker process|killed by signal: Killed"):
+        list(iterator)
+    assert all(torch.equal(batch["x"], batch["id"][:, None].expand(-1, 40)) for batch in kept)
+    assert not [name for worker in workers for name in Path("/dev/shm").glob(f"torch_{worker}_*")]
+    assert_no_workers(loader)
+
+
 # What becomes of errors ----------------------------------------------------------------------------------------------
 
 
@@ -366,6 +441,18 @@ def test_what_a_transform_raises_reaches_the_loop(
 ) -> None:
     loader = StreamingDataLoader(make(data, shuffle=False), transform=transform, **arguments)
     with pytest.raises(error, match=said):
+        list(loader)
+    assert_no_workers(loader)
+
+
+def unsendable(batch: dict[str, Any]) -> dict[str, Any]:
+    return {**batch, "f": lambda: None}
+
+
+@pytest.mark.parametrize("arguments", [FORK, {**FORK, "transform": dict}])
+def test_a_batch_that_cannot_be_sent_is_an_error_and_no_wait(data: Path, arguments: dict[str, Any]) -> None:
+    loader = make_loader(data, batch_transform=unsendable, **arguments)
+    with pytest.raises((AttributeError, pickle.PicklingError), match="lambda"):
         list(loader)
     assert_no_workers(loader)
 
