@@ -10,15 +10,20 @@ from torch.utils.data import IterableDataset, default_collate, get_worker_info
 
 from arrowstream.batches import Images
 from arrowstream.errors import BatchSizeError
-from arrowstream.slabs import NUM_SPARE, SlabPool, SlabTable
+from arrowstream.slabs import NUM_SPARE, Parcel, SlabPool, SlabTable
 from arrowstream.torch import StreamingDataset
-from arrowstream.transport import Sent, pack
+from arrowstream.transport import Message, Sent, pack
 
 Transform = Callable[[Any], Any]
 
 
 #: Whoever overrides one of these wants it called.
 _PER_SAMPLE = ("__getitem__", "get_item", "__iter__", "batches")
+
+
+# A message of small batches holds several: so many bytes of them, so many at the most.
+_MESSAGE_BYTES = 4 << 20
+_MOST_BATCHES = 8
 
 
 class Delivery(NamedTuple):
@@ -101,9 +106,40 @@ class Deliveries(IterableDataset[Any]):
             and all(getattr(theirs, name) is getattr(mine, name) for name in _PER_SAMPLE)
         )
 
-    def __iter__(self) -> Iterator[Delivery | Sent]:
+    def __iter__(self) -> Iterator[Delivery | Message]:
         """Give batches; an exception of a transform, ``StopIteration`` too, never looks like the epoch's end."""
-        in_worker, pool = get_worker_info() is not None, self._slabs()
+        worker = get_worker_info()
+        if worker is None:
+            for _, delivery in self._read(None):
+                yield delivery
+            return
+        size, largest = 1, self._batches_per_message()
+        sent: list[Sent] = []
+        try:
+            for parcel, delivery in self._read(self._slabs(largest)):
+                sent.append(Sent(parcel, delivery))
+                if len(sent) == size:
+                    yield Message(worker.id, sent)
+                    sent, size = [], min(size + 1, largest)
+        except Exception:
+            if sent:
+                yield Message(worker.id, sent)  # what was read before is not lost; the next one is the error
+            raise
+        if sent:
+            yield Message(worker.id, sent)
+
+    def _batches_per_message(self) -> int:
+        """Say how many batches go in one message when an epoch is under way; it must be the same in all workers.
+
+        A message through torch's queues costs as much processor time on both sides together as reading a megabyte.
+        """
+        if not self.reads_whole_batches or self._batch_transform is not None:
+            return 1
+        reader = self.dataset._reader or self.dataset._load()
+        batch_bytes = int(reader.shards.num_bytes.sum()) // max(reader.num_samples, 1) * (self._batch_size or 1)
+        return int(min(max(_MESSAGE_BYTES // max(batch_bytes, 1), 1), _MOST_BATCHES))
+
+    def _read(self, pool: SlabPool | None) -> Iterator[tuple[Parcel | None, Delivery]]:
         fetched_s = self._fetched_s()
         for batch, num_samples, took_s, joined_s in self._whole() if self.reads_whole_batches else self._collated():
             began = perf_counter()
@@ -115,14 +151,15 @@ class Deliveries(IterableDataset[Any]):
             fetched_s += fetch_s
             read_s = max(took_s - fetch_s, 0.0)
             delivery = Delivery(laid, num_samples, self._began(), num_bytes, fetch_s, read_s, collate_s)
-            yield Sent(parcel, delivery) if in_worker else delivery
+            yield parcel, delivery
 
-    def _slabs(self) -> SlabPool | None:
-        """Give the memory in which batches leave the process, if that pays."""
-        if get_worker_info() is None or not self.reads_whole_batches:
+    def _slabs(self, batches_per_message: int) -> SlabPool | None:
+        """Give the memory in which batches leave a worker process, if that pays."""
+        if not self.reads_whole_batches:
             return None  # default_collate's tensors are in shared memory already
         if self._pool is None:
-            self._pool = SlabPool(self._table, self._num_ahead + NUM_SPARE)
+            # One message is being filled, and one may wait in the training process for the other workers' turns.
+            self._pool = SlabPool(self._table, (self._num_ahead + 2) * batches_per_message + NUM_SPARE)
         return self._pool
 
     def _whole(self) -> Iterator[tuple[Any, int, float, float]]:

@@ -267,5 +267,6 @@ class Gatherer:
 
 def _size(encoding: Encoding, field: pa.Field) -> tuple[np.dtype[Any], tuple[int, ...]] | None:
     """Give dtype and shape of the values of a column where all have the same; None where they have not."""
-    rows = encoding.rows(pa.schema([field]).empty_table().column(0).combine_chunks())
+    # Not an empty table: pa.array() imports pandas where that is installed, half a second in each worker process.
+    rows = encoding.rows(pa.nulls(0, field.type))
     return (rows.dtype, rows.shape[1:]) if rows is not None else None

@@ -18,7 +18,7 @@ from arrowstream.errors import WorkerDiedError
 from arrowstream.loader_stats import LoaderStats
 from arrowstream.plan.state import Position
 from arrowstream.torch import StreamingDataset
-from arrowstream.transport import Packed, unpack
+from arrowstream.transport import in_turn, unpack
 
 #: Batches that a thread reads ahead where there are no worker processes.
 NUM_AHEAD = 2
@@ -74,7 +74,8 @@ class StreamingDataLoader(DataLoader[Any]):
         progress_bar: Whether a bar on standard error says how far the epoch is, how fast, and how long the loop waits.
         **kwargs: Those of torch's ``DataLoader``. Without ``batch_size`` it is the dataset's. ``prefetch_factor`` may
             be given without workers too: whole batches that a thread reads ahead where that pays (2 unless given, 0
-            for none).
+            for none). With workers it counts messages, which hold several batches where these are small, 4 MiB and 8
+            batches at the most.
 
     Raises:
         ValueError: Arguments contradict each other.
@@ -123,7 +124,7 @@ class StreamingDataLoader(DataLoader[Any]):
 
     def stats(self) -> LoaderStats:
         """Say what was delivered so far, and where the time went; ``str()`` of it is a line to be shown."""
-        return self._stats
+        return replace(self._stats)
 
     # State -----------------------------------------------------------------------------------------------------------
 
@@ -175,13 +176,17 @@ class StreamingDataLoader(DataLoader[Any]):
         named = {} if counted_from[0] == epoch else {"epoch": epoch}
         return dataset.state_dict(num_samples=sample, from_beginning=True, **named)
 
+    @property
+    def _is_in_order(self) -> bool:
+        return "in_order" not in _PASSED_ON or self.in_order
+
     def _check_countable(self, dataset: StreamingDataset) -> None:
         if self.num_workers > 1 and self.batch_size is not None and self.batch_size != dataset.batch_size:
             raise ValueError(
                 f"the loader's batch_size is {self.batch_size}, the dataset's {dataset.batch_size}, by which the "
                 f"{self.num_workers} workers share out the epoch: give both the same, or there is no state in between"
             )
-        if self.num_workers > 1 and not getattr(self, "in_order", True):
+        if self.num_workers > 1 and not self._is_in_order:
             raise ValueError("in_order=False delivers batches in any order, so that there is no state in between")
 
     # Iteration -------------------------------------------------------------------------------------------------------
@@ -194,9 +199,10 @@ class StreamingDataLoader(DataLoader[Any]):
         bar = self._make_bar(dataset)
         try:
             iterator = self._begin(dataset)
+            deliveries = self._take_apart(_arriving(iterator))
             while True:
                 self._check_alone(current)
-                delivery = _receive(iterator)
+                delivery = next(deliveries, None)
                 if delivery is None:
                     break
                 current.began = current.began or (delivery.began and (delivery.began[0], delivery.began[1]))
@@ -211,7 +217,7 @@ class StreamingDataLoader(DataLoader[Any]):
                 del delivery  # its memory may be all that the next batch waits for
                 keeps_workers = False
                 asked = perf_counter()
-                self._stats = replace(self._stats, elapsed_s=self._stats.elapsed_s + asked - arrived)
+                self._stats.elapsed_s += asked - arrived
             current.is_over = keeps_workers = True
         finally:
             if bar is not None:
@@ -246,6 +252,13 @@ class StreamingDataLoader(DataLoader[Any]):
             self._source = DataLoader(deliveries, None, collate_fn=_same, worker_init_fn=init, **arguments)
         return self._source
 
+    def _take_apart(self, arriving: Iterator[Any]) -> Iterator[Delivery]:
+        if not self.num_workers:
+            return arriving
+        if not self._is_in_order:
+            return (unpack(packed) for _, batches in arriving for packed in batches)
+        return map(unpack, in_turn(arriving, self.num_workers))
+
     def _check_alone(self, current: _Iteration) -> None:
         if self.persistent_workers and self._current is not current:
             raise RuntimeError("workers that persist do one iteration at a time, and a later one or a resume has begun")
@@ -256,17 +269,15 @@ class StreamingDataLoader(DataLoader[Any]):
             _shut_down(source._iterator)
 
     def _count(self, delivery: Delivery, waited_s: float) -> None:
-        so_far = self._stats
-        self._stats = LoaderStats(
-            num_samples=so_far.num_samples + delivery.num_samples,
-            num_batches=so_far.num_batches + 1,
-            num_bytes=so_far.num_bytes + delivery.num_bytes,
-            elapsed_s=so_far.elapsed_s + waited_s,
-            waiting_s=so_far.waiting_s + waited_s,
-            fetch_s=so_far.fetch_s + delivery.fetch_s,
-            read_s=so_far.read_s + delivery.read_s,
-            collate_s=so_far.collate_s + delivery.collate_s,
-        )
+        stats = self._stats
+        stats.num_samples += delivery.num_samples
+        stats.num_batches += 1
+        stats.num_bytes += delivery.num_bytes
+        stats.elapsed_s += waited_s
+        stats.waiting_s += waited_s
+        stats.fetch_s += delivery.fetch_s
+        stats.read_s += delivery.read_s
+        stats.collate_s += delivery.collate_s
 
     def _make_bar(self, dataset: StreamingDataset) -> "tqdm[Any] | None":
         if not self.progress_bar:
@@ -280,15 +291,14 @@ def _same(delivery: Any) -> Any:
     return delivery
 
 
-def _receive(iterator: Iterator[Any]) -> Delivery | None:
-    """Wait for the next delivery; None at the end.
+def _arriving(iterator: Iterator[Any]) -> Iterator[Any]:
+    """Give what torch's iterator gives.
 
     Raises:
         WorkerDiedError: A worker process is dead. Torch says so, or that a connection was reset, as chance has it.
     """
     try:
-        received = next(iterator, None)
-        return unpack(received) if isinstance(received, Packed) else received
+        yield from iterator
     except (RuntimeError, EOFError, ConnectionError, FileNotFoundError) as error:
         workers = getattr(iterator, "_workers", [])
         # Torch's handler of SIGCHLD raises in the middle of whatever is being done, this included.

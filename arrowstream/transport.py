@@ -5,7 +5,9 @@ ends. Here they lie in one slab, which is used again; on arrival they are slices
 """
 
 import pickle
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import islice
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, NamedTuple
 
@@ -63,6 +65,44 @@ class Sent:
 
     def __reduce__(self) -> Any:
         return _receive, (self._parcel, self._layout)
+
+
+class Message(NamedTuple):
+    """What a worker process sends at a time; a named tuple, because torch pins what is in one.
+
+    Attributes:
+        worker: Its number.
+        batches: In their order; ``Sent``, and ``Packed`` when they have arrived.
+    """
+
+    worker: int
+    batches: list[Any]
+
+
+def in_turn(messages: Iterator[Message], num_workers: int) -> Iterator[Any]:
+    """Take the workers' batches apart into the order of the epoch: one batch of each worker in turn.
+
+    Args:
+        messages: One of each worker in turn, as torch gives them. The n-th of all workers have equally many batches,
+            but for a worker's last.
+        num_workers: How many there are.
+
+    Yields:
+        The batches, ``Packed``.
+    """
+    waiting: list[deque[Any]] = [deque() for _ in range(num_workers)]
+    turns = deque(range(num_workers))
+    while turns:
+        worker = turns[0]
+        if not waiting[worker]:
+            for sender, batches in islice(messages, 1):
+                waiting[sender].extend(batches)
+                del batches  # else their memory would not be free until the next message
+            if not waiting[worker]:
+                turns.popleft()  # it has no more, or its turn would have come before that worker's
+                continue
+        turns.rotate(-1)
+        yield waiting[worker].popleft()
 
 
 def _receive(memory: torch.Tensor | None, layout: bytes) -> Packed:
