@@ -381,7 +381,7 @@ def test_slabs_are_few_however_long_the_loop_and_however_it_ends(ragged: Path) -
         assert source is not None
         assert isinstance(source.dataset, Deliveries)
         counts.append(len(source.dataset._table.slabs))
-    # Each worker fills a message of up to 8 batches while three wait and the loop has one and a batch or two of another.
+    # Each worker fills a message of up to 8 batches while three wait and the loop has one, and a batch or two more.
     assert 2 <= counts[0] <= counts[-1] <= 2 * (8 * 5 + 2)
 
 
