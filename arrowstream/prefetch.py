@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Container
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -38,6 +38,7 @@ class _Fetch:
     cache: ShardCache
     shard: Shard
     num_bytes: int
+    declined: "deque[_Fetch]"  # where it goes when the cache has no room for it yet
     outcome: "Future[Path | None]" = field(default_factory=Future)
 
     def run(self) -> None:
@@ -53,11 +54,12 @@ class _Fetch:
             self.outcome.set_exception(error)
         else:
             self.outcome.set_result(path)
+            if path is None:
+                self.declined.append(self)
 
-    def was_declined(self) -> bool:
-        """Tell whether there was no room for it yet."""
-        outcome = self.outcome
-        return outcome.done() and not outcome.cancelled() and outcome.exception() is None and outcome.result() is None
+    def again(self) -> "_Fetch":
+        """Give the same fetch, not begun."""
+        return _Fetch(self.part, self.cache, self.shard, self.num_bytes, self.declined)
 
 
 class _Pool:
@@ -95,6 +97,7 @@ class Prefetcher:
         self._bytes_ahead = 0
         self._waiting: OrderedDict[Part, _Fetch] = OrderedDict()  # for those before them to be read
         self._begun: dict[Part, _Fetch] = {}
+        self._declined: deque[_Fetch] = deque()
 
     def request(self, part: Part, cache: ShardCache, shard: Shard, num_bytes: int) -> None:
         """Ask for a part behind those that were asked for before, unless it is one of them.
@@ -106,7 +109,7 @@ class Prefetcher:
             num_bytes: How much it is, about.
         """
         if part not in self._begun and part not in self._waiting:
-            self._waiting[part] = _Fetch(part, cache, shard, num_bytes)
+            self._waiting[part] = _Fetch(part, cache, shard, num_bytes, self._declined)
             if self._is_open:
                 self._begin()
 
@@ -169,10 +172,14 @@ class Prefetcher:
 
     def _take_back(self) -> bool:
         """Let those wait again that the cache had no room for ahead of time; tell whether there are any."""
-        declined = [fetch for fetch in self._begun.values() if fetch.was_declined()]
-        for fetch in reversed(declined):
+        declined = {id(self._declined.popleft()) for _ in range(len(self._declined))}
+        if not declined:
+            return False
+        # In the order in which they were begun; those that somebody waited for, or forgot, are not among them.
+        again = [fetch for fetch in self._begun.values() if id(fetch) in declined]
+        for fetch in reversed(again):
             del self._begun[fetch.part]
             self._bytes_ahead -= fetch.num_bytes
-            self._waiting[fetch.part] = _Fetch(fetch.part, fetch.cache, fetch.shard, fetch.num_bytes)
+            self._waiting[fetch.part] = fetch.again()
             self._waiting.move_to_end(fetch.part, last=False)
-        return bool(declined)
+        return bool(again)
