@@ -54,8 +54,8 @@ class Delay(torch.nn.Module):
         return torch.nn.functional.l1_loss(prediction, batch["arr_delay"])
 
 
-def training_arguments(description: str | None) -> argparse.Namespace:
-    """Read the command line of an example that trains."""
+def training_parser(description: str | None) -> argparse.ArgumentParser:
+    """Know the command line of an example that trains."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dir", type=Path, required=True, help="holds the shards and the checkpoints")
     parser.add_argument("--epochs", type=int, default=2)
@@ -64,7 +64,12 @@ def training_arguments(description: str | None) -> argparse.Namespace:
     parser.add_argument("--save-every", type=int, help="write a checkpoint after every so many steps")
     parser.add_argument("--resume", type=Path, help="checkpoint to go on from")
     parser.add_argument("--out", default="weights.pt", help="file of the trained weights in --dir")
-    return parser.parse_args()
+    return parser
+
+
+def training_arguments(description: str | None) -> argparse.Namespace:
+    """Read the command line of an example that trains."""
+    return training_parser(description).parse_args()
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 LAUNCHERS = ["RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"]
-DEADLINE_S = 120
+DEADLINE_S = 240
 
 
 def free_port() -> int:

@@ -1,5 +1,6 @@
 """The examples of trainers: gone on with in the middle of an epoch, they end with the weights of an unbroken run."""
 
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -63,10 +64,29 @@ def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(
     # An epoch takes 24 steps, so the one checkpoint is in the middle of the second; what comes after it is lost.
     settings = [f"flights_{trainer}", "--dir", tmp_path, "--batch-size", 256 // num_ranks]
     run(*settings, "--save-every", 30, "--out", "unbroken.pt", num_ranks=num_ranks)
-    state = read_state(tmp_path / checkpoint)
+    assert_stands_in_the_second_epoch(read_state(tmp_path / checkpoint))
+    run(*settings, "--resume", tmp_path / checkpoint, "--workers", 1, "--out", "resumed.pt", num_ranks=num_ranks)
+    assert_same_weights(tmp_path)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="no Ray Train: pip install 'ray[train]' (600 MB)"
+)
+def test_a_run_of_ray_that_was_stopped_ends_with_the_weights_of_one_that_was_not(shards: Path, tmp_path: Path) -> None:
+    (tmp_path / "shards").symlink_to(shards)
+    settings = ["flights_ray", "--dir", tmp_path, "--batch-size", 128, "--ranks", 2]  # Ray starts the ranks
+    run(*settings, "--save-every", 30, "--out", "unbroken.pt")
+    assert_stands_in_the_second_epoch(state_of_ddp(tmp_path / "checkpoint.pt"))
+    run(*settings, "--resume", tmp_path / "checkpoint.pt", "--workers", 1, "--out", "resumed.pt")
+    assert_same_weights(tmp_path)
+
+
+def assert_stands_in_the_second_epoch(state: dict[str, Any]) -> None:
     assert state["epoch"] == 1
     assert state["sample_in_epoch"] == (30 - 24) * 256
-    run(*settings, "--resume", tmp_path / checkpoint, "--workers", 1, "--out", "resumed.pt", num_ranks=num_ranks)
-    unbroken, resumed = (torch.load(tmp_path / name) for name in ("unbroken.pt", "resumed.pt"))
+
+
+def assert_same_weights(directory: Path) -> None:
+    unbroken, resumed = (torch.load(directory / name) for name in ("unbroken.pt", "resumed.pt"))
     assert unbroken.keys() == resumed.keys()
     assert all(torch.equal(unbroken[name], resumed[name]) for name in unbroken)
