@@ -23,7 +23,7 @@ class Model(ComposerModel):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
-        self.delay = Delay()
+        self.delay = Delay(dropout=0)  # after a resume dropout draws other numbers than in an unbroken run
 
     def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Give predictions, (batch,)."""

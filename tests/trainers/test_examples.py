@@ -69,9 +69,7 @@ def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(
     assert_same_weights(tmp_path)
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("ray") is None, reason="no Ray Train: pip install 'ray[train]' (600 MB)"
-)
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="no Ray Train: pip install 'ray[train]' (600 MB)")
 def test_a_run_of_ray_that_was_stopped_ends_with_the_weights_of_one_that_was_not(shards: Path, tmp_path: Path) -> None:
     (tmp_path / "shards").symlink_to(shards)
     settings = ["flights_ray", "--dir", tmp_path, "--batch-size", 128, "--ranks", 2]  # Ray starts the ranks
