@@ -18,6 +18,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from arrowstream.spans import Spans
+
 IntArray = npt.NDArray[np.int64]
 
 #: Samples of the whole job that are shuffled with each other; the canonical nodes share them out.
@@ -121,6 +123,7 @@ class Order:
             random.shuffle(own)  # views: the pieces of each run change places among themselves
         lengths = lengths[permuted]
         self._piece_starts = np.cumsum(lengths) - lengths
+        self._pieces = Spans(self._piece_starts, self.num_samples)
         self._shift = ids[permuted] - self._piece_starts  # what to add to a place to get its sample's id
 
     def samples_at(self, positions: IntArray) -> IntArray:
@@ -139,7 +142,7 @@ class Order:
         within = self._permute(nodes, within, _SECOND_PASS, back=True)
         within = self._permute(nodes, within, _FIRST_PASS, back=True)
         places = self._run_starts[nodes] + within
-        return np.asarray(places + self._shift[np.searchsorted(self._piece_starts, places, side="right") - 1])
+        return np.asarray(places + self._shift[self._pieces.find(places)])
 
     def positions_of(self, ids: IntArray) -> IntArray:
         """Tell at which positions of the epoch these samples stand; the inverse of :meth:`samples_at`.
