@@ -3,8 +3,9 @@
     python -m benchmarks.kills --kills 200
     python -m benchmarks.kills --kills 200 --cache-limit 400kb
 
-The job is 2 ranks with 2 workers each, forked by torch's loader; its remote is served over HTTP. After each kill the
-rest of the job is killed, too, as a launcher would do it, and the next one goes on from the last checkpoint.
+The job is 2 ranks with 2 workers each, forked by a StreamingDataLoader; its remote is served over HTTP. (A kill may leave
+a name under /dev/shm with torch's own loader, which makes one for every tensor.) After each kill the rest of the job is
+killed, too, as a launcher would do it, and the next one goes on from the last checkpoint.
 
 An epoch that nobody disturbs says first which samples each rank has to see, in which order. Of every start it is then
 seen to that it begins in time; that no process fails by itself; that every sample is what was written; that each rank
@@ -46,7 +47,7 @@ ALONE = "ARROWSTREAM_KILLS_ALONE"
 JOB = """
 import json, os, sys
 from pathlib import Path
-from torch.utils.data import DataLoader
+from arrowstream.loader import StreamingDataLoader
 from arrowstream.torch import StreamingDataset
 from benchmarks.kills import BATCH_SIZE, RANKS, WORKERS, text_of
 
@@ -61,7 +62,7 @@ if Path(resume).exists():
     saved = json.loads(Path(resume).read_text())
     dataset.load_state_dict(saved)
     start = saved["sample_in_epoch"]
-loader = DataLoader(dataset, batch_size=BATCH_SIZE, num_workers=WORKERS, multiprocessing_context="fork")
+loader = StreamingDataLoader(dataset, batch_size=BATCH_SIZE, num_workers=WORKERS, multiprocessing_context="fork")
 rank = int(os.environ["RANK"])
 print("begun", flush=True)
 with open(f"{seen}.{rank}", "w") as log:
