@@ -3,9 +3,9 @@
     python -m benchmarks.kills --kills 200
     python -m benchmarks.kills --kills 200 --cache-limit 400kb
 
-The job is 2 ranks with 2 workers each, forked by a StreamingDataLoader; its remote is served over HTTP. (A kill may leave
-a name under /dev/shm with torch's own loader, which makes one for every tensor.) After each kill the rest of the job is
-killed, too, as a launcher would do it, and the next one goes on from the last checkpoint.
+The job is 2 ranks with 2 workers each, forked by a StreamingDataLoader; its remote is served over HTTP. (With torch's
+own loader, which makes a name under /dev/shm for every tensor, a kill may leave one.) After each kill the rest of the
+job is killed, too, as a launcher would do it, and the next one goes on from the last checkpoint.
 
 An epoch that nobody disturbs says first which samples each rank has to see, in which order. Of every start it is then
 seen to that it begins in time; that no process fails by itself; that every sample is what was written; that each rank
