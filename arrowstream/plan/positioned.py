@@ -15,8 +15,10 @@ from arrowstream.world import World
 
 IntArray = npt.NDArray[np.int64]
 
-#: Samples whose ids are given at once: enough for NumPy to pay, few enough for an iteration to begin at once.
+#: Samples whose ids are given at once: what an iteration looks ahead by.
 CHUNK = 4096
+# Samples whose ids are worked out at once: enough for NumPy to pay, few enough for an iteration to begin at once.
+_ORDERED_AT_ONCE = 1 << 14
 
 
 class EpochOrder(Protocol):
@@ -118,7 +120,7 @@ class PositionedPlan(ABC):
     def positions_at_once(self, job: World) -> int:
         """Say how many positions of one process are worked out at a time."""
         del job
-        return CHUNK
+        return _ORDERED_AT_ONCE
 
     def dealt(self, positions: IntArray, job: World, start: Position) -> IntArray:
         """Let ranks exchange positions that they read side by side, where an order must not go in step with them.
