@@ -287,7 +287,7 @@ import resource, sys
 import duckdb
 from arrowstream import write_dataframe
 
-duckdb.sql("SET threads = 2")
+duckdb.sql("SET threads = 2; SET enable_progress_bar = false")  # on a slow machine it would stand before the number
 query = "SELECT range AS i, repeat('x', 300) AS s FROM range({})"
 write_dataframe(duckdb.sql(query.format(1000)), sys.argv[1] + "-warm")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
