@@ -59,7 +59,8 @@ class Deliveries(IterableDataset[Any]):
         transform: Changes each sample; None: nothing does.
         batch_transform: Changes each batch; None: nothing does.
         images: What images in whole batches are.
-        num_ahead: Batches that are read ahead: by a worker process, or by a thread of the training process.
+        num_ahead: Messages that a worker process is ahead, or batches that a thread of the training process may read
+            ahead.
     """
 
     def __init__(

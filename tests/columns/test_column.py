@@ -1,6 +1,7 @@
 """Whole columns: from Arrow, from NumPy, from tensors, and from any sequence."""
 
 import datetime as dt
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -26,9 +27,10 @@ def column(spec: Any, values: Any) -> pa.Array:
     return array
 
 
-def refused(spec: Any, values: Any, message: str) -> None:
-    with pytest.raises(EncodingError, match=message):
+def refusal(spec: Any, values: Any) -> str:
+    with pytest.raises(EncodingError) as caught:
         parse_encoding(spec).column(values)
+    return str(caught.value)
 
 
 @pytest.mark.parametrize("spec", list(SAMPLES), ids=str)
@@ -57,14 +59,14 @@ def test_integers_of_numpy_are_taken_if_they_fit(spec: str) -> None:
     assert column(spec, np.array([1, None], object)).to_pylist() == [1, None]
     limits = np.iinfo("int64" if spec == "int" else spec)
     if limits.max < 2**63 - 1:
-        refused(spec, np.array([0, int(limits.max) + 1]), "row 1: expected an integer from")
+        assert re.search("row 1: expected an integer from", refusal(spec, np.array([0, int(limits.max) + 1])))
     if limits.min > -(2**63):
-        refused(spec, np.array([0, 1, int(limits.min) - 1]), "row 2: expected an integer from")
+        assert re.search("row 2: expected an integer from", refusal(spec, np.array([0, 1, int(limits.min) - 1])))
     if limits.max == 2**63 - 1:
-        refused(spec, np.array([2**63], np.uint64), "row 0: expected an integer from .* got uint64")
-    refused(spec, np.array([1.0]), "expected a column of u?int[0-9]+, got ndarray of dtype float64")
-    refused(spec, np.array([True]), "got ndarray of dtype bool")
-    refused(spec, np.zeros((2, 2), np.int64), r"shape \(2, 2\)")
+        assert re.search("row 0: expected an integer from .* got uint64", refusal(spec, np.array([2**63], np.uint64)))
+    assert re.search("expected a column of u?int[0-9]+, got ndarray of dtype float64", refusal(spec, np.array([1.0])))
+    assert re.search("got ndarray of dtype bool", refusal(spec, np.array([True])))
+    assert re.search(r"shape \(2, 2\)", refusal(spec, np.zeros((2, 2), np.int64)))
 
 
 @pytest.mark.parametrize("spec", ["float16", "float32", "float64"])
@@ -76,22 +78,25 @@ def test_numbers_of_numpy_are_rounded_but_do_not_overflow(spec: str) -> None:
     assert column(spec, pa.array([1, None])).to_pylist() == [1, None]
     assert column(spec, pa.array([0.5, None, float("inf")])).to_pylist() == [0.5, None, float("inf")]
     if spec != "float64":
-        refused(spec, np.array([1.0, 1e300]), f"row 1: expected a number within the range of {spec}")
-        refused(spec, pa.array([1.0, float("inf"), None, 1e300]), f"row 3: .* within the range of {spec}, got float 1e")
-    refused(spec, np.array(["1"]), "got ndarray of dtype <U1")
-    refused(spec, np.array([1j]), "got ndarray of dtype complex128")
+        assert re.search(f"row 1: expected a number within the range of {spec}", refusal(spec, np.array([1.0, 1e300])))
+        assert re.search(
+            f"row 3: .* within the range of {spec}, got float 1e",
+            refusal(spec, pa.array([1.0, float("inf"), None, 1e300])),
+        )
+    assert re.search("got ndarray of dtype <U1", refusal(spec, np.array(["1"])))
+    assert re.search("got ndarray of dtype complex128", refusal(spec, np.array([1j])))
 
 
 def test_integers_too_large_for_float16_are_refused_from_arrow() -> None:
-    refused("float16", pa.array([70000]), "expected")
-    refused("float16", pa.array([1, 70000], pa.int32()).dictionary_encode(), "expected")
+    assert re.search("expected", refusal("float16", pa.array([70000])))
+    assert re.search("expected", refusal("float16", pa.array([1, 70000], pa.int32()).dictionary_encode()))
 
 
 def test_bools_of_numpy_are_taken() -> None:
     flags = np.arange(20) % 3 == 0
     assert column("bool", flags).to_pylist() == flags.tolist()
     assert column("bool", flags[::2]).to_pylist() == flags[::2].tolist()
-    refused("bool", np.array([1, 0]), "expected a column of bools, got ndarray of dtype int64")
+    assert re.search("expected a column of bools, got ndarray of dtype int64", refusal("bool", np.array([1, 0])))
 
 
 def test_arrays_of_numpy_have_a_row_a_sample() -> None:
@@ -99,8 +104,10 @@ def test_arrays_of_numpy_have_a_row_a_sample() -> None:
     encoding = parse_encoding("ndarray:float32:2,3")
     for given in (values, torch.from_numpy(values), np.asfortranarray(values), values[::-1][::-1]):
         assert same(read_all(encoding, column("ndarray:float32:2,3", given)), list(values))
-    refused("ndarray:float32:2,3", values.reshape(4, 3, 2), r"expected rows of shape \(2, 3\), got ndarray")
-    refused("ndarray:float32:2,3", values.astype("f8"), "dtype float32, got ndarray of dtype float64")
+    assert re.search(
+        r"expected rows of shape \(2, 3\), got ndarray", refusal("ndarray:float32:2,3", values.reshape(4, 3, 2))
+    )
+    assert re.search("dtype float32, got ndarray of dtype float64", refusal("ndarray:float32:2,3", values.astype("f8")))
     for spec in ("ndarray:float32", "ndarray"):
         assert same(read_all(parse_encoding(spec), column(spec, values)), list(values))
 
@@ -140,16 +147,19 @@ def test_masked_values_are_missing() -> None:
 
 
 def test_the_row_that_does_not_fit_is_named() -> None:
-    refused("int", [1, None, 2, "3"], "^row 3: expected an integer from .* got str '3'")
-    refused("str", ["a", 1], "^row 1: expected a str, got int 1")
-    refused(pa.timestamp("us"), [None, "x"], "^row 1: expected a value of timestamp")
-    refused(pa.list_(pa.int32()), [[1], [1.5]], "^row 1: .*1.5 is no integer")
-    refused("ndarray:float32:2", [np.zeros(2, "f4"), np.zeros(3, "f4")], r"^row 1: expected an array of shape \(2,\)")
+    assert re.search("^row 3: expected an integer from .* got str '3'", refusal("int", [1, None, 2, "3"]))
+    assert re.search("^row 1: expected a str, got int 1", refusal("str", ["a", 1]))
+    assert re.search("^row 1: expected a value of timestamp", refusal(pa.timestamp("us"), [None, "x"]))
+    assert re.search("^row 1: .*1.5 is no integer", refusal(pa.list_(pa.int32()), [[1], [1.5]]))
+    assert re.search(
+        r"^row 1: expected an array of shape \(2,\)",
+        refusal("ndarray:float32:2", [np.zeros(2, "f4"), np.zeros(3, "f4")]),
+    )
 
 
 @pytest.mark.parametrize("values", ["text", b"bytes", 3, None, np.array(3), object()])
 def test_what_is_no_column_is_refused(values: Any) -> None:
-    refused("int", values, "expected a column of values, got .*; pass a list or an array")
+    assert re.search("expected a column of values, got .*; pass a list or an array", refusal("int", values))
 
 
 @pytest.mark.parametrize(
@@ -209,7 +219,7 @@ def test_columns_of_the_same_family_are_cast(spec: Any, given: pa.Array, stored:
     ids=str,
 )
 def test_columns_of_another_family_are_refused(spec: Any, given: pa.Array, message: str) -> None:
-    refused(spec, given, message)
+    assert re.search(message, refusal(spec, given))
 
 
 ROWS = [[[1, 2, 3], [4, 5, 6]], None, [[7, 8, 9], [0, 1, 2]]]
@@ -255,7 +265,7 @@ def test_lists_of_bool_become_arrays() -> None:
     ],
 )
 def test_nested_lists_of_other_shapes_are_refused(given: pa.Array, message: str) -> None:
-    refused("ndarray:int16:2,3", given, message)
+    assert re.search(message, refusal("ndarray:int16:2,3", given))
 
 
 @pytest.mark.parametrize("make", [pa.list_, pa.large_list], ids=["list", "large_list"])
@@ -263,8 +273,10 @@ def test_lists_of_numbers_become_arrays_of_any_length(make: Any) -> None:
     given = pa.array([[9], [1, 2], None, [], [3]], make(pa.int32())).slice(1)
     expected = [np.array([1, 2], "i4"), None, np.array([], "i4"), np.array([3], "i4")]
     assert same(read_all(parse_encoding("ndarray:int32"), column("ndarray:int32", given)), expected)
-    refused("ndarray:int32", pa.array([[1, None]], pa.list_(pa.int32())), "got 1 nulls inside of lists")
-    refused("ndarray:int32", pa.array([[1.5]]), "got lists of double; cast them first")
+    assert re.search(
+        "got 1 nulls inside of lists", refusal("ndarray:int32", pa.array([[1, None]], pa.list_(pa.int32())))
+    )
+    assert re.search("got lists of double; cast them first", refusal("ndarray:int32", pa.array([[1.5]])))
 
 
 def test_polars_columns_keep_their_values() -> None:

@@ -23,12 +23,12 @@ from arrowstream.errors import EncodingError, MissingDependencyError
 from tests.columns.reading import read_all, same, written
 
 
-def refused(spec: Any, value: Any, message: str) -> None:
+def refusal(spec: Any, value: Any) -> str:
     with pytest.raises(EncodingError) as caught:
         parse_encoding(spec).encode(value)
-    assert re.search(message, str(caught.value)), str(caught.value)
     assert str(caught.value).startswith("expected "), "reads on after 'column …, row …: '"
     assert len(str(caught.value)) < 300
+    return str(caught.value)
 
 
 def through(encoding: Encoding, *values: Any) -> list[Any]:
@@ -42,16 +42,16 @@ FLOATS = ["float16", "float32", "float64"]
 @pytest.mark.parametrize("spec", INTEGERS)
 def test_an_integer_column_refuses_what_is_no_integer(spec: str) -> None:
     for value in (1.0, np.float32(1), True, np.True_, "1", Decimal(1), np.array([1]), [1]):
-        refused(spec, value, f"expected an integer from .* to .*, got {type(value).__name__}")
+        assert re.search(f"expected an integer from .* to .*, got {type(value).__name__}", refusal(spec, value))
 
 
 @pytest.mark.parametrize("spec", INTEGERS)
 def test_an_integer_column_takes_its_range_and_no_more(spec: str) -> None:
     limits = np.iinfo("int64" if spec == "int" else spec)
     assert through(parse_encoding(spec), limits.min, np.int8(5), limits.max) == [limits.min, 5, limits.max]
-    refused(spec, int(limits.max) + 1, str(int(limits.max) + 1))
-    refused(spec, int(limits.min) - 1, f"got int {int(limits.min) - 1}")
-    refused(spec, 10**10000, "got int of 33220 bits")
+    assert re.search(str(int(limits.max) + 1), refusal(spec, int(limits.max) + 1))
+    assert re.search(f"got int {int(limits.min) - 1}", refusal(spec, int(limits.min) - 1))
+    assert re.search("got int of 33220 bits", refusal(spec, 10**10000))
 
 
 @pytest.mark.parametrize("spec", FLOATS)
@@ -61,35 +61,37 @@ def test_a_float_column_takes_numbers_and_refuses_overflow(spec: str) -> None:
     values = [1, -0.0, 0.1, np.float32(0.5), np.int64(3), high, -high, np.inf, -np.inf, np.nan, np.float16(2)]
     assert same(through(parse_encoding(spec), *values), [dtype.type(value) for value in values])
     for value in (True, "1", Decimal(1), np.array(1.0), 1j):
-        refused(spec, value, f"got {type(value).__name__}")
+        assert re.search(f"got {type(value).__name__}", refusal(spec, value))
     for value in (10**400, -(10**400)):
-        refused(spec, value, f"expected a number within the range of {spec}")
+        assert re.search(f"expected a number within the range of {spec}", refusal(spec, value))
     if spec != "float64":
-        refused(spec, high * 1.1, "expected a number within the range")
-        refused(spec, np.float64(high * 1.1), "expected a number within the range")
+        assert re.search("expected a number within the range", refusal(spec, high * 1.1))
+        assert re.search("expected a number within the range", refusal(spec, np.float64(high * 1.1)))
 
 
 def test_a_bool_column_takes_bools_alone() -> None:
     assert through(parse_encoding("bool"), True, np.False_, np.True_) == [True, False, True]
     for value in (1, 0, "True", np.array(True), 1.0):
-        refused("bool", value, "expected a bool, got")
+        assert re.search("expected a bool, got", refusal("bool", value))
 
 
 def test_a_str_column_refuses_lone_surrogates_and_bytes() -> None:
-    refused("str", "a\ud800b", r"lone surrogate '\\ud800' at position 1; decode with errors='replace'")
-    refused("str", b"bytes", "expected a str, got bytes of 5 bytes b'bytes'")
+    assert re.search(
+        r"lone surrogate '\\ud800' at position 1; decode with errors='replace'", refusal("str", "a\ud800b")
+    )
+    assert re.search("expected a str, got bytes of 5 bytes b'bytes'", refusal("str", b"bytes"))
     assert through(parse_encoding("str"), np.str_("numpy")) == ["numpy"]
 
 
 def test_numbers_as_text_keep_every_digit() -> None:
     assert through(parse_encoding("str_int"), 10**100, np.int8(3)) == [10**100, 3]
     assert through(parse_encoding("str_float"), np.float32(0.1), 2) == [float(np.float32(0.1)), 2.0]
-    refused("str_int", 1.0, "expected int, got float 1.0")
-    refused("str_int", True, "expected int, got bool True")
-    refused("str_int", 10**10000, "expected a number that can be written out, got int")
-    refused("str_float", 10**400, "expected a number that can be written out, got int")
-    refused("str_float", "1", "expected float, got str '1'")
-    refused("str_decimal", 1.5, "expected Decimal, got float 1.5")
+    assert re.search("expected int, got float 1.0", refusal("str_int", 1.0))
+    assert re.search("expected int, got bool True", refusal("str_int", True))
+    assert re.search("expected a number that can be written out, got int", refusal("str_int", 10**10000))
+    assert re.search("expected a number that can be written out, got int", refusal("str_float", 10**400))
+    assert re.search("expected float, got str '1'", refusal("str_float", "1"))
+    assert re.search("expected Decimal, got float 1.5", refusal("str_decimal", 1.5))
 
 
 def test_a_bytes_column_keeps_a_copy_of_what_it_is_given() -> None:
@@ -99,8 +101,8 @@ def test_a_bytes_column_keeps_a_copy_of_what_it_is_given() -> None:
         buffer[:] = b"xyz"
         assert encoded == b"abc"
         buffer[:] = b"abc"
-    refused("bytes", "abc", "expected bytes, got str 'abc'")
-    refused("bytes", 3, "expected bytes, got int 3")
+    assert re.search("expected bytes, got str 'abc'", refusal("bytes", "abc"))
+    assert re.search("expected bytes, got int 3", refusal("bytes", 3))
 
 
 @pytest.mark.parametrize("spec", ["ndarray:float32:2", "ndarray:float32", "ndarray"])
@@ -123,19 +125,29 @@ def test_a_list_may_be_reused_for_the_next_sample() -> None:
 
 
 def test_arrays_of_another_dtype_or_shape_are_refused() -> None:
-    refused("ndarray:float32:2,3", np.zeros((2, 3)), r"dtype float32, got ndarray of dtype float64 and shape \(2, 3\)")
-    refused("ndarray:float32:2,3", np.zeros((2, 3), ">f4"), "got ndarray of dtype >f4")
-    refused("ndarray:float32:2,3", np.zeros(6, "f4"), r"shape \(2, 3\), got ndarray of dtype float32 and shape \(6,\)")
-    refused("ndarray:float32", np.zeros(3, "i4"), "dtype float32, got ndarray of dtype int32")
-    refused("ndarray:bool:2", np.zeros(2, "u1"), "dtype bool, got ndarray of dtype uint8")
-    refused("ndarray:uint8:2", np.zeros(2, "?"), "dtype uint8, got ndarray of dtype bool")
-    refused("ndarray:bfloat16:2", np.zeros(2, "f4"), "dtype bfloat16, got ndarray of dtype float32")
-    refused("ndarray:uint16:2", np.zeros(2, ml_dtypes.bfloat16), "dtype uint16, got ndarray of dtype bfloat16")
-    refused("ndarray", np.array(["a"]), "expected an array of dtype uint8, .*got ndarray of dtype <U1")
-    refused("ndarray", np.array([None]), "got ndarray of dtype object")
+    assert re.search(
+        r"dtype float32, got ndarray of dtype float64 and shape \(2, 3\)",
+        refusal("ndarray:float32:2,3", np.zeros((2, 3))),
+    )
+    assert re.search("got ndarray of dtype >f4", refusal("ndarray:float32:2,3", np.zeros((2, 3), ">f4")))
+    assert re.search(
+        r"shape \(2, 3\), got ndarray of dtype float32 and shape \(6,\)",
+        refusal("ndarray:float32:2,3", np.zeros(6, "f4")),
+    )
+    assert re.search("dtype float32, got ndarray of dtype int32", refusal("ndarray:float32", np.zeros(3, "i4")))
+    assert re.search("dtype bool, got ndarray of dtype uint8", refusal("ndarray:bool:2", np.zeros(2, "u1")))
+    assert re.search("dtype uint8, got ndarray of dtype bool", refusal("ndarray:uint8:2", np.zeros(2, "?")))
+    assert re.search("dtype bfloat16, got ndarray of dtype float32", refusal("ndarray:bfloat16:2", np.zeros(2, "f4")))
+    assert re.search(
+        "dtype uint16, got ndarray of dtype bfloat16", refusal("ndarray:uint16:2", np.zeros(2, ml_dtypes.bfloat16))
+    )
+    assert re.search(
+        "expected an array of dtype uint8, .*got ndarray of dtype <U1", refusal("ndarray", np.array(["a"]))
+    )
+    assert re.search("got ndarray of dtype object", refusal("ndarray", np.array([None])))
     for spec in ("ndarray", "ndarray:float32", "ndarray:float32:2"):
-        refused(spec, [1.0, 2.0], r"expected an array, got list \[1.0, 2.0\]; pass np.asarray")
-        refused(spec, np.ma.masked_array(np.zeros(2, "f4"), [True, False]), "without masked elements")
+        assert re.search(r"expected an array, got list \[1.0, 2.0\]; pass np.asarray", refusal(spec, [1.0, 2.0]))
+        assert re.search("without masked elements", refusal(spec, np.ma.masked_array(np.zeros(2, "f4"), [True, False])))
 
 
 def test_arrays_in_any_memory_layout_are_stored_row_major() -> None:
@@ -196,7 +208,7 @@ def test_bytes_that_are_no_dynamic_array_are_refused(content: bytes) -> None:
 
 @pytest.mark.skipif(np.lib.NumpyVersion(np.__version__) < "2.0.0", reason="NumPy 1 has at most 32 dimensions")
 def test_arrays_of_too_many_dimensions_are_refused() -> None:
-    refused("ndarray", np.zeros((1,) * 64, "u1"), "at most 63 dimensions, got one of 64")
+    assert re.search("at most 63 dimensions, got one of 64", refusal("ndarray", np.zeros((1,) * 64, "u1")))
 
 
 def test_json_takes_what_json_holds_and_numpy() -> None:
@@ -204,29 +216,29 @@ def test_json_takes_what_json_holds_and_numpy() -> None:
     assert through(parse_encoding("json"), values) == [{"a": [0, 1], "b": 0.5, "c": [1]}]
     assert same(through(parse_encoding("json"), float("nan")), [float("nan")])
     assert through(parse_encoding("json"), "lone \ud800") == ["lone \ud800"]
-    refused("json", {1, 2}, "expected a value that JSON can hold, got set")
+    assert re.search("expected a value that JSON can hold, got set", refusal("json", {1, 2}))
     circle: list[Any] = []
     circle.append(circle)
-    refused("json", circle, "Circular reference")
+    assert re.search("Circular reference", refusal("json", circle))
 
 
 def test_pickle_says_what_does_not_pickle() -> None:
-    refused("pkl", lambda: None, "expected a value that pickles, got function")
+    assert re.search("expected a value that pickles, got function", refusal("pkl", lambda: None))
 
 
 def test_arrow_types_refuse_what_does_not_convert() -> None:
-    refused(pa.timestamp("us"), "today", r"expected a value of timestamp\[us\], got str 'today'")
-    refused(pa.list_(pa.int32()), [1, "a"], "expected a value of list<item: int32>")
-    refused(pa.decimal128(3, 1), Decimal("1.25"), "expected a value of decimal128")
-    refused(pa.int64(), 1.0, "expected an integer")
-    refused(pa.binary(2), b"abc", "fixed_size_binary")
-    refused(pa.null(), 1, "expected a value of null")
+    assert re.search(r"expected a value of timestamp\[us\], got str 'today'", refusal(pa.timestamp("us"), "today"))
+    assert re.search("expected a value of list<item: int32>", refusal(pa.list_(pa.int32()), [1, "a"]))
+    assert re.search("expected a value of decimal128", refusal(pa.decimal128(3, 1), Decimal("1.25")))
+    assert re.search("expected an integer", refusal(pa.int64(), 1.0))
+    assert re.search("fixed_size_binary", refusal(pa.binary(2), b"abc"))
+    assert re.search("expected a value of null", refusal(pa.null(), 1))
 
 
 def test_fractions_are_not_cut_off_inside_of_nested_types() -> None:
-    refused(pa.list_(pa.int32()), [1, 2.5], "2.5 is no integer")
-    refused(pa.list_(pa.list_(pa.int32())), [[1], [np.float32(2)]], "is no integer")
-    refused(pa.struct({"a": pa.int64()}), {"a": 1.5}, "1.5 is no integer")
+    assert re.search("2.5 is no integer", refusal(pa.list_(pa.int32()), [1, 2.5]))
+    assert re.search("is no integer", refusal(pa.list_(pa.list_(pa.int32())), [[1], [np.float32(2)]]))
+    assert re.search("1.5 is no integer", refusal(pa.struct({"a": pa.int64()}), {"a": 1.5}))
     assert through(parse_encoding(pa.list_(pa.int32())), np.array([1, 2]), (3,)) == [[1, 2], [3]]
 
 

@@ -83,4 +83,8 @@ def test_a_state_by_composers_calls_goes_on_with_the_very_next_batch(
 
 def test_composer_takes_the_sampler_of_a_view_for_one_that_shares_out(tmp_path: Path) -> None:
     view = StreamingDataset(local=write_samples(tmp_path / "samples", NUM_SAMPLES), batch_size=BATCH_SIZE).map_style()
-    ComposersCalls(DataLoader(view, batch_size=BATCH_SIZE, sampler=view.sampler()))
+    sampler = view.sampler()
+    composed = ComposersCalls(DataLoader(view, batch_size=BATCH_SIZE, sampler=sampler))
+    # Composer makes no sampler of its own where it finds one that shares out.
+    assert isinstance(sampler, DistributedSampler)
+    assert sorted(number for batch in composed.batches() for number in ids(batch)) == list(range(NUM_SAMPLES))
