@@ -198,8 +198,9 @@ class StreamingDataLoader(DataLoader[Any]):
         keeps_workers = False
         bar = self._make_bar(dataset)
         try:
-            iterator = self._begin(dataset)
-            deliveries = self._take_apart(_arriving(iterator))
+            source = self._open_source(dataset)
+            iterator = _begin(source)
+            deliveries = self._take_apart(_arriving(iterator), source.num_workers)
             while True:
                 self._check_alone(current)
                 delivery = next(deliveries, None)
@@ -226,14 +227,6 @@ class StreamingDataLoader(DataLoader[Any]):
                 self._source = None
                 _shut_down(iterator)
 
-    def _begin(self, dataset: StreamingDataset) -> Iterator[Delivery]:
-        source = self._open_source(dataset)
-        if source.num_workers or source.pin_memory:
-            return iter(source)
-        # Torch's iterator would only call the next one, for a tenth of the time that a small batch takes.
-        torch.empty((), dtype=torch.int64).random_(generator=source.generator)  # and draw a seed, as others expect
-        return iter(source.dataset)
-
     def _open_source(self, dataset: StreamingDataset) -> DataLoader[Any]:
         if self._source is None:
             # Made at the last moment: trainers set attributes of a loader that they are given.
@@ -252,12 +245,12 @@ class StreamingDataLoader(DataLoader[Any]):
             self._source = DataLoader(deliveries, None, collate_fn=_same, worker_init_fn=init, **arguments)
         return self._source
 
-    def _take_apart(self, arriving: Iterator[Any]) -> Iterator[Delivery]:
-        if not self.num_workers:
+    def _take_apart(self, arriving: Iterator[Any], num_workers: int) -> Iterator[Delivery]:
+        if not num_workers:
             return arriving
         if not self._is_in_order:
             return (unpack(packed) for _, batches in arriving for packed in batches)
-        return map(unpack, in_turn(arriving, self.num_workers))
+        return map(unpack, in_turn(arriving, num_workers))
 
     def _check_alone(self, current: _Iteration) -> None:
         if self.persistent_workers and self._current is not current:
@@ -289,6 +282,14 @@ class StreamingDataLoader(DataLoader[Any]):
 
 def _same(delivery: Any) -> Any:
     return delivery
+
+
+def _begin(source: DataLoader[Any]) -> Iterator[Any]:
+    if source.num_workers or source.pin_memory:
+        return iter(source)
+    # Torch's iterator would only call the next one, for a tenth of the time that a small batch takes.
+    torch.empty((), dtype=torch.int64).random_(generator=source.generator)  # and draw a seed, as others expect
+    return iter(source.dataset)
 
 
 def _arriving(iterator: Iterator[Any]) -> Iterator[Any]:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from arrowstream.errors import ArrowStreamError
 from arrowstream.slabs import Parcel, SlabPool
 
 #: Of the places of tensors: a cache line, which vector instructions like.
@@ -89,6 +90,9 @@ def in_turn(messages: Iterator[Message], num_workers: int) -> Iterator[Any]:
 
     Yields:
         The batches, ``Packed``.
+
+    Raises:
+        ArrowStreamError: A worker sent more after its turn had passed: the workers' messages are not of one size.
     """
     waiting: list[deque[Any]] = [deque() for _ in range(num_workers)]
     turns = deque(range(num_workers))
@@ -96,6 +100,11 @@ def in_turn(messages: Iterator[Message], num_workers: int) -> Iterator[Any]:
         worker = turns[0]
         if not waiting[worker]:
             for sender, batches in islice(messages, 1):
+                if sender not in turns:
+                    raise ArrowStreamError(
+                        f"worker {sender} of the loader sent batches out of its turn: the workers do not see the same "
+                        f"dataset; was it written to, or changed in worker_init_fn, meanwhile?"
+                    )
                 waiting[sender].extend(batches)
                 del batches  # else their memory would not be free until the next message
             if not waiting[worker]:

@@ -2,9 +2,11 @@
 
 from itertools import zip_longest
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from arrowstream.errors import ArrowStreamError
 from arrowstream.transport import Message, in_turn
 
 
@@ -28,6 +30,13 @@ def test_batches_of_workers_come_in_turn_however_they_are_sent(num_batches: list
     turns = zip_longest(*map(messages_of, range(len(num_batches))))
     arriving = (message for turn in turns for message in turn if message is not None)
     assert list(in_turn(arriving, len(num_batches))) == expected
+
+
+def test_messages_of_unequal_sizes_are_an_error_and_never_a_short_epoch() -> None:
+    # The second worker's batches would be due in the first one's turn.
+    arriving = [Message(0, [1]), Message(1, [2, 2]), Message(1, [2]), Message(0, [1, 1])]
+    with pytest.raises(ArrowStreamError, match="worker 0 of the loader sent batches out of its turn"):
+        list(in_turn(iter(arriving), 2))
 
 
 def test_a_message_is_let_go_of_when_its_batches_are() -> None:

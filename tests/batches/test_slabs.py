@@ -19,7 +19,7 @@ from arrowstream import slabs
 from arrowstream.deliveries import Delivery
 from arrowstream.errors import ArrowStreamError
 from arrowstream.slabs import Slab, SlabPool, SlabTable
-from arrowstream.transport import Sent, pack, unpack
+from arrowstream.transport import Message, Sent, in_turn, pack, unpack
 from tests.batches.batches import assert_same
 
 MAX_SLABS = 4
@@ -159,8 +159,9 @@ def test_torch_pins_what_is_under_way_and_its_memory_is_free_at_once(way: Way, m
     pinned = []
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor, *_: pinned.append(len(tensor)) or tensor.clone())
     parcel, laid = pack(batch, way.pool)
-    sent = bytes(ForkingPickler.dumps(Sent(parcel, Delivery(laid, 2, (0, 0), 96, 0.0, 0.0, 0.0))))
-    found = unpack(pin_memory(pickle.loads(sent)))
+    message = Message(0, [Sent(parcel, Delivery(laid, 2, (0, 0), 96, 0.0, 0.0, 0.0))])
+    arrived = iter([pin_memory(pickle.loads(bytes(ForkingPickler.dumps(message))))])
+    found = unpack(next(in_turn(arrived, 1)))
     assert isinstance(found, Delivery)
     assert len(pinned) == 1
     assert way.taken() == 0
