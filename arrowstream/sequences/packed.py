@@ -55,4 +55,4 @@ class PackedTokens:
         Returns:
             (n, seq_len), owning its memory.
         """
-        return self._tokens.copy(self._table.gather(shards, rows), self._dtype).reshape(-1, self._length)
+        return self._tokens.copy(self._table.gather(shards, rows), (len(shards), self._length), self._dtype)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from arrowstream.sequences.extents import Extents, address_of
 from arrowstream.sequences.packing import best_fit, concatenated
+from arrowstream.sequences.piece_table import PieceTable
 
 LENGTHS = st.lists(st.integers(0, 40), max_size=60)
 
@@ -112,8 +113,10 @@ def test_parts_of_arrays_are_copied_as_slices_are(held: list[bytes], num_parts: 
         [address_of(arrays[number]) + start, address_of(arrays[number]) + stop]
         for number, (start, stop) in zip(chosen, slices, strict=True)
     ]
-    copied = extents.copy(np.array(addresses), np.dtype(np.uint8))
-    assert copied.tobytes() == b"".join(held[number][slice(*each)] for number, each in zip(chosen, slices, strict=True))
+    expected = b"".join(held[number][slice(*each)] for number, each in zip(chosen, slices, strict=True))
+    copied = extents.copy(np.array(addresses), (1, len(expected)), np.dtype(np.uint8))
+    assert copied.shape == (1, len(expected))
+    assert copied.tobytes() == expected
     assert copied.flags.writeable
 
 
@@ -122,9 +125,26 @@ def test_one_part_can_be_all_there_is_and_none_is_nothing() -> None:
     extents = Extents()
     extents.keep(0, [array])
     first = address_of(array)
-    copied = extents.copy(np.array([[first, first + array.nbytes]] * 3), array.dtype)
-    assert np.array_equal(copied, np.concatenate([array] * 3))
-    assert copied.ctypes.data % 64 == 0
-    assert extents.copy(np.empty((0, 2), np.int64), array.dtype).shape == (0,)
-    extents.release(0)
-    assert np.array_equal(copied[:100], np.arange(100))
+    copied = extents.copy(np.array([[first, first + array.nbytes]] * 3), (3, len(array)), array.dtype)
+    assert np.array_equal(copied, np.stack([array] * 3))
+    assert address_of(copied) % 64 == 0
+    assert extents.copy(np.empty((0, 2), np.int64), (0, 5), array.dtype).shape == (0, 5)
+
+
+@given(st.lists(st.lists(st.integers(1, 4), min_size=1, max_size=9), min_size=1, max_size=5), st.data())
+def test_tables_are_looked_up_across_shards(shards: list[list[int]], drawn: st.DataObject) -> None:
+    table = PieceTable(len(shards))
+    lines = []  # of each shard, of each sequence
+    for number, counts in enumerate(shards):
+        firsts = offsets_of(counts)
+        pieces = np.arange(2 * firsts[-1]).reshape(-1, 2) + 1000 * number
+        table.place(number, firsts, pieces)
+        lines.append(np.split(pieces, firsts[1:-1]))
+    # What was placed again lies elsewhere.
+    again = drawn.draw(st.integers(0, len(shards) - 1))
+    table.release(again)
+    table.place(again, offsets_of(shards[again]), np.concatenate(lines[again]))
+    wanted = drawn.draw(st.lists(st.sampled_from([(s, r) for s, c in enumerate(shards) for r in range(len(c))])))
+    numbers = np.array(wanted, np.int64).reshape(-1, 2)
+    found = table.gather(numbers[:, 0], numbers[:, 1])
+    assert found.tolist() == [line for shard, row in wanted for line in lines[shard][row].tolist()]
