@@ -58,5 +58,4 @@ class Borders:
         # Every piece has the first of the numbers from 0 on.
         extents = np.full(pieces.shape, address_of(self._counted))
         extents[:, 1] += lengths * _POSITION.itemsize
-        shape = (int(lengths.sum()) // self._length, self._length)
-        return self._positions.copy(extents, shape, _POSITION)
+        return self._positions.copy(extents, _POSITION).reshape(-1, self._length)

@@ -1,12 +1,13 @@
 """The tokens of sequences that are cut from documents laid end to end, for whole batches: rows of one size."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from arrowstream.sequences.packing import IntArray
-from arrowstream.sequences.tokens import AnyArray, TokenShard
+from arrowstream.sequences.tokens import AnyArray, Copy, TokenShard
 from arrowstream.windows import RowWindow
 
 
@@ -50,20 +51,31 @@ class CutTokens:
             self._window.release(slot)
         del self._shards[number]
 
-    def gather(self, shards: IntArray, rows: IntArray) -> AnyArray:
-        """Copy the tokens of sequences.
+    def find(self, shards: IntArray, rows: IntArray, batch_size: int) -> list[Copy]:
+        """Look up sequences.
 
         Args:
             shards: That were placed, int64 of shape (n,).
             rows: Numbers of sequences in those shards; **not checked**, int64 of shape (n,).
+            batch_size: Sequences of each batch but the last.
 
         Returns:
-            (n, seq_len), owning its memory.
+            What copies the tokens of each batch, as long as none of the shards is released.
         """
         places = self._first_tokens[shards] + rows * self._length  # (n,), in tokens of all slots
         slots = np.searchsorted(self._slot_starts, places, "right") - 1
         whole = places + self._length <= self._slot_starts[slots + 1]
-        tokens = self._gather_whole(slots, places - self._slot_starts[slots], whole)
+        places -= self._slot_starts[slots]
+        copies: list[Copy] = []
+        for start in range(0, max(len(shards), 1), batch_size):
+            part = slice(start, start + batch_size)
+            copies.append(partial(self._copy, shards[part], rows[part], slots[part], places[part], whole[part]))
+        return copies
+
+    def _copy(
+        self, shards: IntArray, rows: IntArray, slots: IntArray, offsets: IntArray, whole: npt.NDArray[np.bool_]
+    ) -> AnyArray:
+        tokens = self._gather_whole(slots, offsets, whole)
         # Few: those that lie across the end of a record batch, or have padding.
         for number in np.flatnonzero(~whole).tolist():
             self._lay(self._shards[int(shards[number])].views(int(rows[number])), tokens[number])

@@ -11,7 +11,6 @@ in one ``memcpy``. Reading a byte of every part or of every line beforehand, and
 """
 
 from collections.abc import Sequence
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -48,29 +47,28 @@ class Extents:
         """Forget arrays; no part of them may be copied until they are kept again."""
         self._kept.pop(key, None)
 
-    def copy(self, extents: IntArray, shape: tuple[int, ...], dtype: np.dtype[Any]) -> AnyArray:
+    def copy(self, extents: IntArray, dtype: np.dtype[Any]) -> AnyArray:
         """Copy parts.
 
         Args:
             extents: Of each part, within arrays that are kept; **not checked**, int64 of shape (n, 2), contiguous.
-            shape: Of what the parts make together, end to end.
-            dtype: Of it.
+            dtype: What to see the parts as.
 
         Returns:
-            The array, owning its memory, which begins at a multiple of 64.
+            The parts end to end, 1-D, owning their memory, which begins at a multiple of 64.
         """
         size = len(extents)
         if not size:
-            return np.empty(shape, dtype)
+            return np.empty(0, dtype)
         offsets = np.empty(2 * size + 2, np.int64)
-        np.subtract(extents.reshape(-1), self._first, out=offsets[1:-1])
+        inner = np.subtract(extents.reshape(-1), self._first, out=offsets[1:-1])
         # Arrow makes room for as many bytes as a value has on average, which it learns from these two.
-        room = -(-prod(shape) * dtype.itemsize * (2 * size + 1) // size)
-        offsets[0], offsets[-1] = 0, min(room, self._memory.size)
+        num_bytes = int(inner[1::2].sum() - inner[::2].sum())
+        offsets[0], offsets[-1] = 0, min(-(-num_bytes * (2 * size + 1) // size), self._memory.size)
         buffers = [None, pa.py_buffer(offsets), self._memory]
         values = pa.Array.from_buffers(pa.large_binary(), 2 * size + 1, buffers, null_count=0)
         taken = pc.call_function("array_take", [values, self._every_second(size)], _UNCHECKED)
-        return np.frombuffer(taken.buffers()[2], dtype).reshape(shape)
+        return np.frombuffer(taken.buffers()[2], dtype)
 
     def _every_second(self, size: int) -> pa.Array:
         if len(self._odd) < size:

@@ -1,7 +1,7 @@
-"""Sequences of a batch, from whatever shards they lie in to one array a field."""
+"""Sequences of batches, from whatever shards they lie in to one array a field."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,23 @@ from arrowstream.sequences.packed import PackedTokens
 from arrowstream.sequences.packing import IntArray
 from arrowstream.sequences.piece_table import PieceTable
 from arrowstream.sequences.reader import SequenceReader
-from arrowstream.sequences.tokens import AnyArray
+from arrowstream.sequences.tokens import AnyArray, Copy
+
+# Sequences that are looked up together, where their shards are at hand: of 8 batches of 256 that takes 90 µs, of one
+# by one 270, and the numbers of their pieces still fit into the processor's cache.
+_LOOKED_UP = 2048
+
+
+class _Found(NamedTuple):
+    """What a batch is made of.
+
+    Attributes:
+        tokens: Copies them; None where no tokens are wanted.
+        pieces: Document and tokens of each piece, int64 of shape (pieces, 2); None where only tokens are wanted.
+    """
+
+    tokens: Copy | None
+    pieces: IntArray | None
 
 
 class SequenceBatchReader:
@@ -43,29 +59,57 @@ class SequenceBatchReader:
         self._num_closed = reader.num_closed
 
     def read(
-        self, ids: IntArray, shards: IntArray, rows: IntArray, prefetcher: Prefetcher | None = None
-    ) -> dict[str, Any]:
+        self, ids: IntArray, shards: IntArray, rows: IntArray, batch_size: int, prefetcher: Prefetcher | None = None
+    ) -> Iterator[dict[str, Any]]:
         """Read fields that own their memory: (n, seq_len), but ``cu_seqlens``, which counts through the whole batch."""
         del ids
-        is_bound = self._is_bound[shards]
-        if not is_bound.all():
-            for shard in dict.fromkeys(shards[~is_bound].tolist()):
-                self._bind(shard, prefetcher)
-        pieces = None if self._documents is None else self._documents.gather(shards, rows)
-        batch = {name: self._form.array(self._field(name, shards, rows, pieces)) for name in self._fields}
-        self._release_closed()
-        return batch
+        step = max(_LOOKED_UP // batch_size, 1) * batch_size
+        for start in range(0, max(len(shards), 1), step):
+            yield from self._read(shards[start : start + step], rows[start : start + step], batch_size, prefetcher)
 
     def marked(self, batch: dict[str, Any], padding: npt.NDArray[np.bool_]) -> dict[str, Any]:
         """Add the column."""
         return {**batch, PADDING: self._form.array(padding)}
 
-    def _field(self, name: str, shards: IntArray, rows: IntArray, pieces: IntArray | None) -> AnyArray:
-        if name != "tokens":
-            assert pieces is not None
-            return self._borders.field(name, pieces)
-        assert self._tokens is not None
-        return self._tokens.gather(shards, rows)
+    def _read(
+        self, shards: IntArray, rows: IntArray, batch_size: int, prefetcher: Prefetcher | None
+    ) -> Iterator[dict[str, Any]]:
+        ahead = self._find(shards, rows, batch_size) if self._is_bound[shards].all() else []
+        num_closed = self._num_closed
+        for number, start in enumerate(range(0, max(len(shards), 1), batch_size)):
+            if ahead and self._num_closed == num_closed:
+                found = ahead[number]
+            else:
+                part = slice(start, start + batch_size)
+                self._make_ready(shards[part], prefetcher)
+                (found,) = self._find(shards[part], rows[part], batch_size)
+            batch = {name: self._form.array(self._field(name, found)) for name in self._fields}
+            self._release_closed()
+            yield batch
+
+    def _field(self, name: str, found: _Found) -> AnyArray:
+        if found.pieces is not None and name != "tokens":
+            return self._borders.field(name, found.pieces)
+        if found.tokens is not None:
+            return found.tokens()
+        return np.empty((0, self._reader.packing.seq_len), self._reader.dtype)  # of no sequences at all
+
+    def _find(self, shards: IntArray, rows: IntArray, batch_size: int) -> list[_Found]:
+        """Look sequences up, batch by batch, at least one; their shards are bound."""
+        num_batches = max(-(-len(shards) // batch_size), 1)
+        copies: Sequence[Copy | None] = [None] * num_batches
+        pieces: Sequence[IntArray | None] = [None] * num_batches
+        if self._tokens is not None:
+            copies = self._tokens.find(shards, rows, batch_size)
+        if self._documents is not None:
+            pieces = self._documents.find(shards, rows, batch_size)
+        return [_Found(*parts) for parts in zip(copies, pieces, strict=True)]
+
+    def _make_ready(self, shards: IntArray, prefetcher: Prefetcher | None) -> None:
+        is_bound = self._is_bound[shards]
+        if not is_bound.all():
+            for number in dict.fromkeys(shards[~is_bound].tolist()):
+                self._bind(number, prefetcher)
 
     def _bind(self, number: int, prefetcher: Prefetcher | None) -> None:
         """Take note of what a shard holds, and where."""

@@ -1,5 +1,6 @@
 """The tokens of sequences that best fit packed, for whole batches: a few steps of NumPy, however many documents."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from arrowstream.sequences.extents import Extents, address_of
 from arrowstream.sequences.packing import IntArray
 from arrowstream.sequences.piece_table import PieceTable
-from arrowstream.sequences.tokens import AnyArray, TokenShard
+from arrowstream.sequences.tokens import AnyArray, Copy, TokenShard
 
 _PADDING = -1
 
@@ -45,14 +46,18 @@ class PackedTokens:
         self._tokens.release(number)
         self._table.release(number)
 
-    def gather(self, shards: IntArray, rows: IntArray) -> AnyArray:
-        """Copy the tokens of sequences.
+    def find(self, shards: IntArray, rows: IntArray, batch_size: int) -> list[Copy]:
+        """Look up sequences.
 
         Args:
             shards: That were placed, int64 of shape (n,).
             rows: Numbers of sequences in those shards; **not checked**, int64 of shape (n,).
+            batch_size: Sequences of each batch but the last.
 
         Returns:
-            (n, seq_len), owning its memory.
+            What copies the tokens of each batch, as long as none of the shards is released.
         """
-        return self._tokens.copy(self._table.gather(shards, rows), (len(shards), self._length), self._dtype)
+        return [partial(self._copy, extents) for extents in self._table.find(shards, rows, batch_size)]
+
+    def _copy(self, extents: IntArray) -> AnyArray:
+        return self._tokens.copy(extents, self._dtype).reshape(-1, self._length)

@@ -6,6 +6,8 @@ the processor's cache: 32 µs; copied as parts of any length (:mod:`arrowstream.
 processor does not run ahead to the next sequence while it waits for the memory of one.
 """
 
+from itertools import pairwise
+
 import numpy as np
 import pyarrow as pa
 
@@ -53,33 +55,37 @@ class PieceTable:
         """Forget a shard."""
         self._kept.pop(shard, None)
 
-    def gather(self, shards: IntArray, rows: IntArray) -> IntArray:
+    def find(self, shards: IntArray, rows: IntArray, batch_size: int) -> list[IntArray]:
         """Look up sequences.
 
         Args:
             shards: That were placed, int64 of shape (n,).
             rows: Numbers of sequences in those shards; **not checked**, int64 of shape (n,).
+            batch_size: Sequences of each batch but the last.
 
         Returns:
-            The numbers of their pieces, one sequence behind the other, int64 of shape (pieces, 2).
+            For each batch, at least one, the numbers of its pieces, one sequence behind the other, int64 of shape
+            (pieces, 2).
         """
         sequences = self._sequences[shards]
         sequences += rows
         sequences -= self._first // _NUMBER
-        firsts = self._numbers.take(sequences)  # (n,)
+        lines = self._numbers.take(sequences)  # (n,): the first one of each
         sequences += 1
         counts = self._numbers.take(sequences)
-        counts -= firsts
-        ends = counts.cumsum()  # in pieces of the batch
-        num_pieces = int(ends[-1]) if len(ends) else 0
-        ends -= counts
-        firsts -= ends
-        firsts -= self._first // _LINE
-        lines = firsts.repeat(counts)  # (pieces,)
+        counts -= lines
+        starts = counts.cumsum()
+        num_pieces = int(starts[-1]) if len(starts) else 0
+        starts -= counts  # of each sequence, in pieces that are found
+        lines -= starts
+        lines -= self._first // _LINE
+        lines = lines.repeat(counts)  # (pieces,)
         if len(self._counted) < num_pieces:
             self._counted = np.arange(2 * num_pieces)
         lines += self._counted[:num_pieces]
-        return self._numbers.reshape(-1, 2).take(lines, axis=0)
+        found = self._numbers.reshape(-1, 2).take(lines, axis=0)
+        borders = [0, *starts[batch_size::batch_size].tolist(), num_pieces]
+        return [found[start:stop] for start, stop in pairwise(borders)]
 
 
 def _aligned(pieces: IntArray) -> IntArray:

@@ -1,5 +1,6 @@
 """The tokens of a shard: the column that holds them, as views of the mapped file."""
 
+from collections.abc import Callable
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -15,6 +16,8 @@ from arrowstream.sequences.packing import Bins, IntArray, Packing, best_fit, con
 from arrowstream.shard import OpenShard
 
 AnyArray = npt.NDArray[Any]
+#: Copies the tokens of a batch whose sequences were found: (n, seq_len), owning its memory.
+Copy = Callable[[], AnyArray]
 
 
 class TokenColumn:

@@ -114,8 +114,7 @@ def test_parts_of_arrays_are_copied_as_slices_are(held: list[bytes], num_parts: 
         for number, (start, stop) in zip(chosen, slices, strict=True)
     ]
     expected = b"".join(held[number][slice(*each)] for number, each in zip(chosen, slices, strict=True))
-    copied = extents.copy(np.array(addresses), (1, len(expected)), np.dtype(np.uint8))
-    assert copied.shape == (1, len(expected))
+    copied = extents.copy(np.array(addresses), np.dtype(np.uint8))
     assert copied.tobytes() == expected
     assert copied.flags.writeable
 
@@ -125,10 +124,10 @@ def test_one_part_can_be_all_there_is_and_none_is_nothing() -> None:
     extents = Extents()
     extents.keep(0, [array])
     first = address_of(array)
-    copied = extents.copy(np.array([[first, first + array.nbytes]] * 3), (3, len(array)), array.dtype)
-    assert np.array_equal(copied, np.stack([array] * 3))
+    copied = extents.copy(np.array([[first, first + array.nbytes]] * 3), array.dtype)
+    assert np.array_equal(copied, np.concatenate([array] * 3))
     assert address_of(copied) % 64 == 0
-    assert extents.copy(np.empty((0, 2), np.int64), (0, 5), array.dtype).shape == (0, 5)
+    assert extents.copy(np.empty((0, 2), np.int64), array.dtype).shape == (0,)
 
 
 @given(st.lists(st.lists(st.integers(1, 4), min_size=1, max_size=9), min_size=1, max_size=5), st.data())
@@ -145,6 +144,10 @@ def test_tables_are_looked_up_across_shards(shards: list[list[int]], drawn: st.D
     table.release(again)
     table.place(again, offsets_of(shards[again]), np.concatenate(lines[again]))
     wanted = drawn.draw(st.lists(st.sampled_from([(s, r) for s, c in enumerate(shards) for r in range(len(c))])))
+    batch_size = drawn.draw(st.integers(1, 5))
     numbers = np.array(wanted, np.int64).reshape(-1, 2)
-    found = table.gather(numbers[:, 0], numbers[:, 1])
-    assert found.tolist() == [line for shard, row in wanted for line in lines[shard][row].tolist()]
+    found = table.find(numbers[:, 0], numbers[:, 1], batch_size)
+    assert [batch.tolist() for batch in found] == [
+        [line for shard, row in wanted[start : start + batch_size] for line in lines[shard][row].tolist()]
+        for start in range(0, max(len(wanted), 1), batch_size)
+    ]
