@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from arrowstream.sequences.extents import Extents, address_of
 from arrowstream.sequences.packing import Bins, IntArray
 from arrowstream.sequences.tokens import AnyArray
 
@@ -18,9 +17,7 @@ class Borders:
 
     def __init__(self, seq_len: int) -> None:
         self._length = seq_len
-        self._counted = np.arange(seq_len, dtype=_POSITION)
-        self._positions = Extents()
-        self._positions.keep(0, [self._counted])
+        self._counted = np.arange(seq_len, dtype=_POSITION)  # 0, 1, 2, ...
 
     def pieces(self, bins: Bins, first_document: int) -> tuple[IntArray, IntArray]:
         """List the pieces of the sequences of a shard, with padding.
@@ -55,7 +52,11 @@ class Borders:
         if name == "document_ids":
             ids: AnyArray = documents.repeat(lengths)
             return ids.reshape(-1, self._length)
-        # Every piece has the first of the numbers from 0 on.
-        extents = np.full(pieces.shape, address_of(self._counted))
-        extents[:, 1] += lengths * _POSITION.itemsize
-        return self._positions.copy(extents, _POSITION).reshape(-1, self._length)
+        starts = lengths.cumsum()
+        num_tokens = int(starts[-1]) if len(starts) else 0
+        starts -= lengths
+        if len(self._counted) < num_tokens:
+            self._counted = np.arange(num_tokens, dtype=_POSITION)
+        positions: AnyArray = starts.astype(_POSITION).repeat(lengths)
+        np.subtract(self._counted[:num_tokens], positions, out=positions)
+        return positions.reshape(-1, self._length)

@@ -17,8 +17,8 @@ from arrowstream.sequences.piece_table import PieceTable
 from arrowstream.sequences.reader import SequenceReader
 from arrowstream.sequences.tokens import AnyArray, Copy
 
-# Sequences that are looked up together, where their shards are at hand: of 8 batches of 256 that takes 90 µs, of one
-# by one 270, and the numbers of their pieces still fit into the processor's cache.
+# Sequences that are looked up together, where their shards are at hand: a batch of 256 takes 24 µs of the lookup, alone
+# 40; and the numbers of their pieces still fit into the processor's cache.
 _LOOKED_UP = 2048
 
 
