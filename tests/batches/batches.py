@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from arrowstream import MDSWriter, StreamingDataset
-from arrowstream.batches import make_batch_reader
+from arrowstream.batches import form_for, make_batch_reader
 
 
 def write(out: Path, columns: Mapping[str, Any], samples: Iterable[dict[str, Any]], **arguments: Any) -> Path:
@@ -25,7 +25,7 @@ def read_batch(
     """Read the batch of some samples, wherever they stand in the order."""
     reader = dataset._reader or dataset._load()
     chosen = {"images": "pil", "ragged": None, "num_threads": 1, **arguments}
-    batch_reader = make_batch_reader(reader, columns, as_, dataset._batch_forms(), **chosen)
+    batch_reader = make_batch_reader(reader, columns, form_for(as_, dataset._batch_forms()), **chosen)
     numbers = np.asarray(ids, np.int64)
     return next(batch_reader.read(numbers, *reader.locate(numbers), len(numbers) or 1, None))
 
