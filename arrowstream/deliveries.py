@@ -51,14 +51,19 @@ class Delivery(NamedTuple):
     collate_s: float
 
 
-class _SentForm(TorchForm):
-    """Batches that a worker process sends and does not look at: in memory that is sent, and text as it is stored."""
+class SentForm(TorchForm):
+    """Batches that a worker process sends and does not look at: in memory that is sent, and text as it is stored.
+
+    Args:
+        take_memory: Gives that memory.
+    """
 
     def __init__(self, take_memory: TakeMemory) -> None:
         super().__init__(take_memory)
         self._take = take_memory
 
     def texts(self, column: str, texts: Texts) -> Any:
+        """Join them."""
         return super().texts(column, texts) if texts.has_nulls else Joined.of(texts, self._take)
 
 
@@ -109,7 +114,7 @@ class Deliveries(IterableDataset[Any]):
             )
         self._table = SlabTable()
         self._packer: Packer | None = None  # of a worker: it lives as long as the process
-        self._form: _SentForm | None = None
+        self._form: SentForm | None = None
 
     @property
     def reads_whole_batches(self) -> bool:
@@ -178,7 +183,7 @@ class Deliveries(IterableDataset[Any]):
             # One message is being filled, and one may wait in the training process for the other workers' turns.
             self._packer = Packer(SlabPool(self._table, (self._num_ahead + 2) * batches_per_message + NUM_SPARE))
             if self._batch_transform is None:  # which may keep what it is given
-                self._form = _SentForm(self._packer.take)
+                self._form = SentForm(self._packer.take)
         return self._packer
 
     def _whole(self) -> Iterator[tuple[Any, int, float, float]]:
