@@ -1,11 +1,18 @@
 """A shuffle in blocks, of which no more is known at a time than the blocks that are being read."""
 
+import mmap
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from arrowstream.plan.grouping import places_by_number
 
 IntArray = npt.NDArray[np.int64]
+
+_OWN_MAP_BYTES = 1 << 18
+_PIECE = 1 << 14
 
 
 class BlockShuffle:
@@ -40,7 +47,7 @@ class BlockShuffle:
         # Two bytes do for a block of a canonical node among eight or more, at the default size.
         dtype = np.dtype(np.int16 if block_size <= 1 << 15 else np.int32 if block_size <= 1 << 31 else np.int64)
         # Not filled: the system gives memory to what is written, so short runs take little.
-        self._moves: npt.NDArray[np.signedinteger] = np.empty(len(run_lengths) * self._width, dtype)
+        self._moves: npt.NDArray[np.signedinteger] = _memory(len(run_lengths) * self._width, dtype)
         self._held = np.full((len(run_lengths), kept), -1, np.int64)  # which block has each place of the table
 
     def move(self, runs: IntArray, places: IntArray) -> IntArray:
@@ -84,16 +91,41 @@ class BlockShuffle:
         self._held[held] = -1  # until all is written
         if start < stop:  # some runs end before a block that others still have
             seed, epoch, shuffle = self._key
-            permutation = np.random.default_rng((seed, epoch, run, shuffle, block)).permutation(stop - start)
+            random = np.random.default_rng((seed, epoch, run, shuffle, block))
             first = run * self._width + (start + self._offset) % self._width
-            moves = self._moves[first : first + len(permutation)]
-            places = np.arange(len(permutation), dtype=moves.dtype)
-            if self._back:
-                moves[:] = permutation
-            else:
-                moves[permutation] = places
-            moves -= places
+            self._write(random, self._moves[first : first + stop - start])
         self._held[held] = block
+
+    def _write(self, random: np.random.Generator, moves: npt.NDArray[np.signedinteger]) -> None:
+        """Draw a permutation, and write by how much it moves each place."""
+        permutation = _memory(len(moves), np.dtype(np.int64))
+        for piece, places in _pieces(len(moves)):
+            permutation[piece] = places
+        random.shuffle(permutation)  # as random.permutation() does, whose memory would be malloc's
+        for piece, places in _pieces(len(moves)):
+            drawn = permutation[piece]
+            if self._back:
+                moves[piece] = drawn - places
+            else:
+                moves[drawn] = places - drawn
+
+
+def _memory(length: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Give an array that is not filled and, if it is large, goes back to the system with the last reference to it.
+
+    malloc would keep as many bytes again for what comes next, and some more for what lies in between.
+    """
+    num_bytes = length * dtype.itemsize
+    if num_bytes < _OWN_MAP_BYTES:
+        return np.empty(length, dtype)
+    return np.frombuffer(mmap.mmap(-1, num_bytes, access=mmap.ACCESS_COPY), dtype)
+
+
+def _pieces(length: int) -> Iterator[tuple[slice, IntArray]]:
+    """Cut an array into pieces that stay in the processor's cache; give each, and the numbers of its places."""
+    for start in range(0, length, _PIECE):
+        stop = min(start + _PIECE, length)
+        yield slice(start, stop), np.arange(start, stop)
 
 
 def _modulo(numbers: IntArray, divisor: int) -> IntArray:
