@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from arrowstream.columns.describe import describe
 from arrowstream.errors import EncodingError
+from arrowstream.windows import RowWindow
 
 AnyArray = npt.NDArray[Any]
 
@@ -40,13 +41,17 @@ class Padded(NamedTuple):
 class BatchForm(ABC):
     """How to hand over the columns of a batch. Each method is told the column's name, for its errors."""
 
+    def make_window(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> RowWindow:
+        """Make what gathers the values of a column of one size."""
+        return RowWindow(dtype, shape)
+
     @abstractmethod
-    def rows(self, column: str, values: AnyArray, valid: AnyArray | None) -> Any:
+    def rows(self, column: str, values: Any, valid: AnyArray | None) -> Any:
         """Hand over values of one size.
 
         Args:
             column: Its name.
-            values: (n, *shape); they belong to the batch.
+            values: (n, *shape); what a window of this form gathered, which belongs to the batch.
             valid: Which are not null, bool of shape (n,); None: all.
         """
 
@@ -62,7 +67,7 @@ class BatchForm(ABC):
 class NumpyForm(BatchForm):
     """Arrays; masked ones where there are nulls, arrays of objects where values are no numbers."""
 
-    def rows(self, column: str, values: AnyArray, valid: AnyArray | None) -> Any:
+    def rows(self, column: str, values: Any, valid: AnyArray | None) -> Any:
         """Hand over the array, with a mask if there are nulls."""
         del column
         if valid is None:

@@ -28,10 +28,20 @@ _pool = PerProcess(lambda: ThreadPoolExecutor(_NUM_CORES, thread_name_prefix="ar
 
 
 class BatchReader(Protocol):
-    """What reads one batch."""
+    """What reads batches."""
 
-    def read(self, ids: IntArray, shards: IntArray, rows: IntArray, prefetcher: Prefetcher | None) -> Any:
-        """Read the samples of these ids, which lie in these rows of these shards; all of shape (n,)."""
+    def read(
+        self, ids: IntArray, shards: IntArray, rows: IntArray, batch_size: int, prefetcher: Prefetcher | None
+    ) -> Iterator[Any]:
+        """Read samples batch by batch, each when it is asked for.
+
+        Args:
+            ids: Of the samples, int64 of shape (n,).
+            shards: Shard of each, int64 of shape (n,).
+            rows: Row of each in its shard, int64 of shape (n,).
+            batch_size: Samples of each batch but the last.
+            prefetcher: Was asked for the shards.
+        """
 
     def marked(self, batch: Any, padding: npt.NDArray[np.bool_]) -> Any:
         """Give the batch with a column that says which samples are padding, bool of shape (n,)."""
@@ -44,10 +54,13 @@ class ArrowBatchReader:
         self._reader = reader
         self._columns = reader.check_columns(columns)
 
-    def read(self, ids: IntArray, shards: IntArray, rows: IntArray, prefetcher: Prefetcher | None) -> pa.Table:
-        """Read a table that owns its memory."""
+    def read(
+        self, ids: IntArray, shards: IntArray, rows: IntArray, batch_size: int, prefetcher: Prefetcher | None
+    ) -> Iterator[pa.Table]:
+        """Read tables that own their memory."""
         del shards, rows
-        return self._reader.take(ids, self._columns, prefetcher)
+        for start in range(0, max(len(ids), 1), batch_size):
+            yield self._reader.take(ids[start : start + batch_size], self._columns, prefetcher)
 
     def marked(self, batch: pa.Table, padding: npt.NDArray[np.bool_]) -> pa.Table:
         """Add the column."""
@@ -80,12 +93,14 @@ class ColumnBatchReader:
         self._ragged = ragged
         self._num_threads = min(num_threads or _NUM_CORES, _NUM_CORES)
 
-    def read(self, ids: IntArray, shards: IntArray, rows: IntArray, prefetcher: Prefetcher | None) -> dict[str, Any]:
+    def read(
+        self, ids: IntArray, shards: IntArray, rows: IntArray, batch_size: int, prefetcher: Prefetcher | None
+    ) -> Iterator[dict[str, Any]]:
         """Read columns that own their memory."""
         del ids
         encodings = self._gatherer.encodings
-        gathered = self._gatherer.gather(shards, rows, prefetcher)
-        return {name: self._column(name, encodings[name], values) for name, values in gathered.items()}
+        for gathered in self._gatherer.gather(shards, rows, batch_size, prefetcher):
+            yield {name: self._column(name, encodings[name], values) for name, values in gathered.items()}
 
     def marked(self, batch: dict[str, Any], padding: npt.NDArray[np.bool_]) -> dict[str, Any]:
         """Add the column."""
@@ -133,7 +148,7 @@ def make_batch_reader(
     form = form_for(as_, forms)
     if form is None:
         return ArrowBatchReader(reader, columns)
-    gatherer = Gatherer(reader, columns)
+    gatherer = Gatherer(reader, columns, form.make_window)
     return ColumnBatchReader(gatherer, form, images=images, ragged=ragged, num_threads=num_threads)
 
 
@@ -166,16 +181,15 @@ def check_batch_size(batch_size: int | None) -> int:
     return batch_size
 
 
-def in_batches(places: Iterable[Place], batch_size: int) -> Iterator[Place]:
-    """Cut a sequence of samples, given in pieces of any size, into batches; the last one may be short."""
+def whole_batches(places: Iterable[Place], batch_size: int) -> Iterator[Place]:
+    """Cut a sequence of samples, given in pieces of any size, between batches; the last one may be short."""
     left: Place | None = None
     for piece in places:
         joined = piece if left is None else tuple(map(np.concatenate, zip(left, piece, strict=True)))
         ids, shards, rows = joined
         whole = len(ids) - len(ids) % batch_size
-        for start in range(0, whole, batch_size):
-            stop = start + batch_size
-            yield ids[start:stop], shards[start:stop], rows[start:stop]
+        if whole:
+            yield ids[:whole], shards[:whole], rows[:whole]
         left = (ids[whole:], shards[whole:], rows[whole:]) if whole < len(ids) else None
     if left is not None:
         yield left

@@ -8,6 +8,7 @@ from torch.utils.data import default_collate
 
 from arrowstream.batch_forms import AnyArray, BatchForm
 from arrowstream.errors import EncodingError
+from arrowstream.tensor_window import TakeMemory, TensorWindow
 
 
 class TorchForm(BatchForm):
@@ -15,10 +16,20 @@ class TorchForm(BatchForm):
 
     Its result is that of ``default_collate`` bit for bit. Where ``default_collate`` refuses, so does this, but for two
     dtypes of which it knows no scalar or no array, uint64 and bfloat16.
+
+    Args:
+        take_memory: Is asked for the memory of each column whose values are of one size. None: it is new.
     """
 
-    def rows(self, column: str, values: AnyArray, valid: AnyArray | None) -> Any:
-        """Hand over a tensor that shares the memory of the array.
+    def __init__(self, take_memory: TakeMemory | None = None) -> None:
+        self._take_memory = take_memory
+
+    def make_window(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> TensorWindow:
+        """Make what gathers tensors."""
+        return TensorWindow(dtype, shape, self.array(np.empty(0, dtype)).dtype, self._take_memory)
+
+    def rows(self, column: str, values: torch.Tensor, valid: AnyArray | None) -> torch.Tensor:
+        """Hand over the tensor.
 
         Raises:
             EncodingError: There are nulls.
@@ -28,7 +39,7 @@ class TorchForm(BatchForm):
                 f"column {column!r}: {len(valid) - int(valid.sum())} of {len(valid)} values are null, and a tensor has "
                 f"no nulls; leave it out with columns=, or read it with as_='numpy' or 'arrow'"
             )
-        return self.array(values)
+        return values
 
     def objects(self, column: str, values: list[Any]) -> Any:
         """Let ``default_collate`` join the values.

@@ -12,7 +12,7 @@ from arrowstream.batches import Images
 from arrowstream.errors import BatchSizeError
 from arrowstream.slabs import NUM_SPARE, Parcel, SlabPool, SlabTable
 from arrowstream.torch import StreamingDataset
-from arrowstream.transport import Message, Sent, pack
+from arrowstream.transport import Packer, Sent
 
 Transform = Callable[[Any], Any]
 
@@ -22,7 +22,7 @@ _PER_SAMPLE = ("__getitem__", "get_item", "__iter__", "batches")
 
 
 # A message of small batches holds several: so many bytes of them, so many at the most.
-_MESSAGE_BYTES = 4 << 20
+_MESSAGE_BYTES = 8 << 20
 _MOST_BATCHES = 8
 
 
@@ -94,7 +94,7 @@ class Deliveries(IterableDataset[Any]):
                 f"read sample by sample: use batch_transform= instead, or leave images= out"
             )
         self._table = SlabTable()
-        self._pool: SlabPool | None = None  # of a worker: it lives as long as the process
+        self._packer: Packer | None = None  # of a worker: it lives as long as the process
 
     @property
     def reads_whole_batches(self) -> bool:
@@ -107,7 +107,7 @@ class Deliveries(IterableDataset[Any]):
             and all(getattr(theirs, name) is getattr(mine, name) for name in _PER_SAMPLE)
         )
 
-    def __iter__(self) -> Iterator[Delivery | Message]:
+    def __iter__(self) -> Iterator[Delivery | Sent]:
         """Give batches; an exception of a transform, ``StopIteration`` too, never looks like the epoch's end."""
         worker = get_worker_info()
         if worker is None:
@@ -115,19 +115,20 @@ class Deliveries(IterableDataset[Any]):
                 yield delivery
             return
         size, largest = 1, self._batches_per_message()
-        sent: list[Sent] = []
+        ready: list[tuple[Parcel | None, Delivery]] = []
         try:
-            for parcel, delivery in self._read(self._slabs(largest)):
-                sent.append(Sent(parcel, delivery))
-                if len(sent) == size:
-                    yield Message(worker.id, sent)
-                    sent, size = [], min(size + 1, largest)
+            for packed in self._read(self._make_packer(largest)):
+                ready.append(packed)
+                if len(ready) == size:
+                    yield Sent(worker.id, ready)
+                    ready, size = [], min(size + 1, largest)
         except Exception:
-            if sent:
-                yield Message(worker.id, sent)  # what was read before is not lost; the next one is the error
+            # What was read before is not lost; the next message is the error.
+            if (sent := Sent.as_many_as_pickle(worker.id, ready)) is not None:
+                yield sent
             raise
-        if sent:
-            yield Message(worker.id, sent)
+        if ready:
+            yield Sent(worker.id, ready)
 
     def _batches_per_message(self) -> int:
         """Say how many batches go in one message when an epoch is under way; it must be the same in all workers.
@@ -140,13 +141,15 @@ class Deliveries(IterableDataset[Any]):
         batch_bytes = int(reader.shards.num_bytes.sum()) // max(reader.num_samples, 1) * (self._batch_size or 1)
         return int(min(max(_MESSAGE_BYTES // max(batch_bytes, 1), 1), _MOST_BATCHES))
 
-    def _read(self, pool: SlabPool | None) -> Iterator[tuple[Parcel | None, Delivery]]:
+    def _read(self, packer: Packer | None) -> Iterator[tuple[Parcel | None, Delivery]]:
         fetched_s = self._fetched_s()
-        for batch, num_samples, took_s, joined_s in self._whole() if self.reads_whole_batches else self._collated():
+        for batch, num_samples, took_s, joined_s in (
+            self._whole(packer) if self.reads_whole_batches else self._collated()
+        ):
             began = perf_counter()
             changed = self._batch_transform(batch) if self._batch_transform is not None else batch
             num_bytes = bytes_of(changed)
-            parcel, laid = pack(changed, pool) if pool is not None else (None, changed)
+            parcel, laid = packer.pack(changed) if packer is not None else (None, changed)
             collate_s = joined_s + perf_counter() - began
             fetch_s = self._fetched_s() - fetched_s
             fetched_s += fetch_s
@@ -154,21 +157,23 @@ class Deliveries(IterableDataset[Any]):
             delivery = Delivery(laid, num_samples, self._began(), num_bytes, fetch_s, read_s, collate_s)
             yield parcel, delivery
 
-    def _slabs(self, batches_per_message: int) -> SlabPool | None:
-        """Give the memory in which batches leave a worker process, if that pays."""
+    def _make_packer(self, batches_per_message: int) -> Packer | None:
+        """Make what lays batches into memory in which they leave a worker process, if that pays."""
         if not self.reads_whole_batches:
             return None  # default_collate's tensors are in shared memory already
-        if self._pool is None:
+        if self._packer is None:
             # One message is being filled, and one may wait in the training process for the other workers' turns.
-            self._pool = SlabPool(self._table, (self._num_ahead + 2) * batches_per_message + NUM_SPARE)
-        return self._pool
+            self._packer = Packer(SlabPool(self._table, (self._num_ahead + 2) * batches_per_message + NUM_SPARE))
+        return self._packer
 
-    def _whole(self) -> Iterator[tuple[Any, int, float, float]]:
+    def _whole(self, packer: Packer | None) -> Iterator[tuple[Any, int, float, float]]:
         """Give batches, their samples, and the seconds that reading and collating them took."""
         batch_size = self._batch_size or 1
         num_ahead = 0 if get_worker_info() is not None else self._num_ahead
         given, read_s = 0, 0.0
-        for batch in self.dataset.batches(batch_size, images=self._images, num_ahead=num_ahead):
+        # A transform may keep what it is given.
+        memory = packer.take if packer is not None and self._batch_transform is None else None
+        for batch in self.dataset.batches(batch_size, images=self._images, num_ahead=num_ahead, take_memory=memory):
             cursor = self.dataset._cursor
             if cursor is None:
                 raise RuntimeError("the dataset was pickled or replaced while a loader was reading it")

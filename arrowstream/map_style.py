@@ -171,7 +171,7 @@ class MapStyleDataset:
             if self._as is not None:
                 self._batch_reader = self._batch_reader or self._make_batch_reader(self._as)
                 reader.request(shards, rows, prefetcher)
-                batch = self._batch_reader.read(wanted, shards, rows, prefetcher)
+                batch = next(self._batch_reader.read(wanted, shards, rows, len(wanted) or 1, prefetcher))
             else:
                 if self.samples.random_access != "record_batch":
                     reader.request(shards, rows, prefetcher)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from arrowstream.batches import BatchReader, in_batches
+from arrowstream.batches import BatchReader, whole_batches
 from arrowstream.cursor import Cursor
 from arrowstream.padding import mark_padding
 from arrowstream.plan.epoch_plan import EpochPlan
@@ -101,14 +101,17 @@ class Share:
     def _read_batches(self, batch_reader: BatchReader, batch_size: int) -> Iterator[tuple[Any, int]]:
         padding_at = self.plan.padding_at(self.world, self.position)
         first = self.position.skipped
-        for ids, shards, rows in in_batches(self._look_ahead(), batch_size):
-            began = perf_counter()
-            batch = batch_reader.read(ids, shards, rows, self._prefetcher)
-            if self.marks_padding:
-                batch = batch_reader.marked(batch, np.arange(first, first + len(ids)) == padding_at)
-            first += len(ids)
-            self.cursor.read_s += perf_counter() - began
-            yield batch, len(ids)
+        for ids, shards, rows in whole_batches(self._look_ahead(), batch_size):
+            reading = batch_reader.read(ids, shards, rows, batch_size, self._prefetcher)
+            for start in range(0, len(ids), batch_size):
+                num_samples = min(batch_size, len(ids) - start)
+                began = perf_counter()
+                batch = next(reading)
+                if self.marks_padding:
+                    batch = batch_reader.marked(batch, np.arange(first, first + num_samples) == padding_at)
+                first += num_samples
+                self.cursor.read_s += perf_counter() - began
+                yield batch, num_samples
 
     def _foresee(self) -> None:
         """Tell the cache which shards will be needed when."""

@@ -88,8 +88,9 @@ class Slab:
         """Give the batch's memory, uint8 of shape (num_bytes,); the slab is free when nothing refers to it any more."""
         # A view of NumPy's for each batch: torch keeps it as long as the tensor's storage, whoever shares that.
         view = self._bytes[_HEAD_BYTES : _HEAD_BYTES + num_bytes]
-        self._lent = weakref.ref(view)
-        weakref.finalize(view, _give_back, self, os.getpid()).atexit = False
+        owner = os.getpid()
+        # The callback keeps the slab, and is kept by the slab: a finalizer of weakref's takes three times as long.
+        self._lent = weakref.ref(view, lambda _: _give_back(self, owner))
         return torch.from_numpy(view)
 
     def retire(self) -> None:
@@ -99,6 +100,7 @@ class Slab:
 
 
 def _give_back(slab: Slab, owner: int) -> None:
+    slab._lent = None  # else the two would keep each other, and the memory
     # A child that was forked drops its copies of tensors, which are no business of the parent's.
     if os.getpid() == owner and slab.state == _TAKEN:
         slab.state = _FREE
@@ -129,10 +131,14 @@ class Parcel:
 
     Attributes:
         memory: uint8 of shape (num_bytes,), to be filled.
+        place: As given.
+        is_known: As given.
     """
 
     def __init__(self, slab: Slab, num_bytes: int, table: int, place: tuple[int, int] | None, is_known: bool) -> None:
         self.memory = slab.fill(num_bytes)
+        self.place = place
+        self.is_known = is_known
         self._sent = (table, place, None if is_known else slab, num_bytes)
 
     def __reduce__(self) -> Any:
@@ -173,6 +179,17 @@ class SlabPool:
         # Batches of strings and of ragged arrays differ in size: with some room there are soon no more new ones.
         slab = self._slabs[number] = Slab.make(num_bytes + num_bytes // 8)
         return Parcel(slab, num_bytes, self._table, (os.getpid(), number), is_known=False)
+
+
+    def drop(self, parcel: Parcel) -> None:
+        """Take a parcel back that is not sent."""
+        if parcel.place is None:
+            return
+        _, number = parcel.place
+        if parcel.is_known:
+            self._slabs[number].state = _FREE
+        else:
+            del self._slabs[number]  # nobody else knows it
 
 
 class SlabTable:

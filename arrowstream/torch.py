@@ -14,6 +14,7 @@ from arrowstream.batch_forms import BatchForm
 from arrowstream.collate import TorchForm
 from arrowstream.cursor import Cursor
 from arrowstream.small_tensors import send_inline
+from arrowstream.tensor_window import TakeMemory
 from arrowstream.world import World
 
 
@@ -60,8 +61,8 @@ class StreamingDataset(dataset.StreamingDataset, IterableDataset[Any]):
     _iterations = 0  # of this copy: a persistent worker begins one epoch after the other
     _parent: tuple[int, World] | None = None  # who pickled this copy: its process id, and its rank
 
-    def _batch_forms(self) -> dict[str, BatchForm]:
-        return {"torch": TorchForm(), **super()._batch_forms()}
+    def _batch_forms(self, take_memory: TakeMemory | None = None) -> dict[str, BatchForm]:
+        return {"torch": TorchForm(take_memory), **super()._batch_forms(take_memory)}
 
     def _job(self) -> World:
         """Tell which rank of how many this is, as torch.distributed has it where it is initialised."""

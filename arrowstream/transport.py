@@ -4,6 +4,7 @@ Torch sends every tensor of a batch through a file descriptor of its own, each w
 ends. Here they lie in one slab, which is used again; on arrival they are slices of it.
 """
 
+import contextlib
 import pickle
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -48,36 +49,44 @@ class Packed(NamedTuple):
     layout: Any
 
 
-class Sent:
-    """A batch that a worker process sends, and what goes with it; it arrives as ``Packed``.
-
-    Args:
-        parcel: The batch's memory; None: no tensor was packed.
-        layout: The batch, with a ``Place`` for each tensor that lies in the memory.
-
-    Raises:
-        Exception: The layout does not pickle. Were it left to the queue's thread, nobody would hear of it, and the loop
-            would wait for ever.
-    """
-
-    def __init__(self, parcel: Parcel | None, layout: Any) -> None:
-        self._parcel = parcel
-        self._layout = bytes(ForkingPickler.dumps(layout))
-
-    def __reduce__(self) -> Any:
-        return _receive, (self._parcel, self._layout)
-
-
 class Message(NamedTuple):
-    """What a worker process sends at a time; a named tuple, because torch pins what is in one.
+    """What arrives at a time; a named tuple, because torch pins what is in one.
 
     Attributes:
-        worker: Its number.
-        batches: In their order; ``Sent``, and ``Packed`` when they have arrived.
+        worker: Number of the process that sent it.
+        batches: In their order.
     """
 
     worker: int
-    batches: list[Any]
+    batches: list[Packed]
+
+
+class Sent:
+    """What a worker process sends at a time; it arrives as ``Message``.
+
+    Args:
+        worker: Number of the process.
+        batches: What ``Packer.pack`` gave for each, in their order.
+
+    Raises:
+        Exception: A batch does not pickle. Were it left to the queue's thread, nobody would hear of it, and the loop
+            would wait for ever.
+    """
+
+    def __init__(self, worker: int, batches: list[tuple[Parcel | None, Any]]) -> None:
+        self._pickled = bytes(ForkingPickler.dumps((worker, batches)))
+
+    @classmethod
+    def as_many_as_pickle(cls, worker: int, batches: list[tuple[Parcel | None, Any]]) -> "Sent | None":
+        """Send the batches up to the first that does not pickle; None: there is none before it."""
+        sent = None
+        with contextlib.suppress(Exception):
+            for number in range(1, len(batches) + 1):
+                sent = cls(worker, batches[:number])
+        return sent
+
+    def __reduce__(self) -> Any:
+        return _receive, (self._pickled,)
 
 
 def in_turn(messages: Iterator[Message], num_workers: int) -> Iterator[Any]:
@@ -114,44 +123,80 @@ def in_turn(messages: Iterator[Message], num_workers: int) -> Iterator[Any]:
         yield waiting[worker].popleft()
 
 
-def _receive(memory: torch.Tensor | None, layout: bytes) -> Packed:
-    return Packed(memory, pickle.loads(layout))  # noqa: S301  # by a worker of this process
+def _receive(pickled: bytes) -> Message:
+    worker, batches = pickle.loads(pickled)  # noqa: S301  # by a worker of this process
+    return Message(worker, [Packed(memory, layout) for memory, layout in batches])
 
 
-def pack(batch: Any, pool: SlabPool) -> tuple[Parcel | None, Any]:
-    """Copy the tensors of a batch into one piece of shared memory.
+class Packer:
+    """Lays the tensors of a worker's batches into shared memory, one batch after the other.
 
     Args:
-        batch: Dictionaries, lists, tuples and named tuples of tensors and of anything that pickles, at any depth. Only
-            plain, contiguous tensors of the CPU are packed; others go torch's way.
         pool: Has the memory.
-
-    Returns:
-        What ``Sent`` takes.
     """
-    tensors: list[tuple[Place, torch.Tensor]] = []
-    end = 0
 
-    def place(value: Any) -> Any:
-        nonlocal end
-        if not _is_plain(value):
-            return value
-        start = -(-end // _ALIGNMENT) * _ALIGNMENT
-        found = Place(
-            start, value.numel() * value.element_size(), str(value.dtype)[len("torch.") :], tuple(value.shape)
-        )
-        end = start + found.num_bytes
-        tensors.append((found, value))
-        return found
+    def __init__(self, pool: SlabPool) -> None:
+        self._pool = pool
+        self._num_bytes = 0  # that the largest batch took
+        self._parcel: Parcel | None = None  # of the next batch
+        self._end = 0
 
-    layout = _walk(batch, torch.Tensor, place)
-    if not tensors:
-        return None, layout
-    parcel = pool.take(end)
-    for found, tensor in tensors:
-        # As bytes: torch copies some dtypes, such as uint16, at half the speed.
-        parcel.memory[found.start : found.start + found.num_bytes].copy_(tensor.view(-1).view(torch.uint8))
-    return parcel, layout
+    def take(self, num_bytes: int) -> torch.Tensor:
+        """Give memory for a tensor of the next batch, uint8 of shape (num_bytes,): where it can be sent from, if known.
+
+        Whoever asks must not keep it: it is filled again when the batch is gone.
+        """
+        if self._parcel is None and self._num_bytes:
+            self._parcel = self._pool.take(self._num_bytes)
+        start = -(-self._end // _ALIGNMENT) * _ALIGNMENT
+        if self._parcel is None or start + num_bytes > self._num_bytes:
+            return torch.empty(num_bytes, dtype=torch.uint8)
+        self._end = start + num_bytes
+        return self._parcel.memory[start : self._end]
+
+    def pack(self, batch: Any) -> tuple[Parcel | None, Any]:
+        """Copy the tensors of the next batch into its memory, but those that lie there already.
+
+        Args:
+            batch: Dictionaries, lists, tuples and named tuples of tensors and of anything that pickles, at any depth.
+                Only plain, contiguous tensors of the CPU are packed; others go torch's way.
+
+        Returns:
+            What ``Sent`` takes: the memory, None if no tensor was packed, and the batch with a ``Place`` for each.
+        """
+        tensors: list[tuple[Place, torch.Tensor]] = []
+        parcel, end = self._parcel, self._end
+        first = parcel.memory.data_ptr() if parcel is not None else 0
+
+        def place(tensor: torch.Tensor) -> Any:
+            nonlocal end
+            if not _is_plain(tensor):
+                return tensor
+            num_bytes = tensor.numel() * tensor.element_size()
+            start = tensor.data_ptr() - first
+            if not 0 <= start < self._end:
+                start = -(-end // _ALIGNMENT) * _ALIGNMENT
+                end = start + num_bytes
+            found = Place(start, num_bytes, str(tensor.dtype)[len("torch.") :], tuple(tensor.shape))
+            tensors.append((found, tensor))
+            return found
+
+        layout = _walk(batch, torch.Tensor, place)
+        if not tensors:
+            self._end = 0
+            return None, layout
+        new = [(found, tensor) for found, tensor in tensors if found.start >= self._end]
+        if end > self._num_bytes or parcel is None:
+            self._num_bytes = max(end, self._num_bytes)
+            larger, new = self._pool.take(self._num_bytes), tensors
+            if parcel is not None:
+                self._pool.drop(parcel)
+            parcel = larger
+        for found, tensor in new:
+            # As bytes: torch copies some dtypes, such as uint16, at half the speed.
+            parcel.memory[found.start : found.start + found.num_bytes].copy_(tensor.view(-1).view(torch.uint8))
+        self._parcel, self._end = None, 0
+        return parcel, layout
 
 
 def unpack(packed: Packed) -> Any:

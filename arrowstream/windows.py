@@ -7,11 +7,11 @@ what lies between the places.
 
 Tried on random rows of 4 and of 3 KB, batches of 256, against ``array[ids]`` on one ``np.memmap``: this is 0.9 to 1.2
 times as fast, ``np.concatenate`` of views 0.7, a copy a row 0.6 to 0.7, ``memmove`` a row 0.6, ``process_vm_readv``
-0.5, grouping by record batch and ``np.take`` 0.3. (``torch.index_select`` over the same window with ``out=`` is faster
-by another tenth, and would need torch below the dataset.)
+0.5, grouping by record batch and ``np.take`` 0.3. Tensors are gathered by torch over the same window: it is as fast on
+one core, uses all that it is given, and writes into memory that is at hand (``arrowstream.tensor_window``).
 
 What ``array[addresses]`` returns comes from malloc, which hands out again what was freed: while a loop holds one or two
-batches there is not one page fault, so an ``out=`` has nothing to gain.
+batches there is not one page fault.
 """
 
 from math import prod
@@ -65,27 +65,45 @@ class RowWindow:
         end = max(self._end, start + rows.nbytes)
         if first < self._first or end > self._end or not self._first:
             self._first, self._end = first, end
-            self._memory = np.frombuffer(pa.foreign_buffer(first, end - first), np.uint8)
-            if self._row_bytes <= min(_MAX_WINDOW_ROW, end - first):
-                item = np.dtype(f"V{self._row_bytes}")
-                num_items = end - first - self._row_bytes + 1
-                self._items = np.ndarray((num_items,), item, self._memory, strides=(1,))
+            self._cover(np.frombuffer(pa.foreign_buffer(first, end - first), np.uint8))
+
+    def _cover(self, memory: AnyArray) -> None:
+        """Look at this memory, uint8 of shape (bytes,), from now on."""
+        self._memory = memory
+        if self._row_bytes <= min(_MAX_WINDOW_ROW, len(memory)):
+            item = np.dtype(f"V{self._row_bytes}")
+            self._items = np.ndarray((len(memory) - self._row_bytes + 1,), item, memory, strides=(1,))
 
     def release(self, slot: int) -> None:
         """Forget the rows of a slot; they must not be gathered until they are placed again."""
         self._rows.pop(slot, None)
 
-    def gather(self, slots: IntArray, rows: IntArray) -> AnyArray:
-        """Copy rows.
+    def addresses(self, slots: IntArray, rows: IntArray) -> IntArray:
+        """Tell where rows lie in the memory of this process, as long as their slots are not released.
 
         Args:
             slots: Slots that are placed, int64 of shape (n,).
             rows: Rows of those slots; **not checked**, int64 of shape (n,).
 
         Returns:
-            (n, *shape), owning its memory, aligned to 16 bytes as NumPy's arrays are.
+            int64 of shape (n,).
         """
-        return self._gather(self._starts[slots] + rows * self._row_bytes - self._first)
+        return np.asarray(self._starts[slots] + rows * self._row_bytes)
+
+    def gather(self, slots: IntArray, rows: IntArray) -> Any:
+        """Copy rows, as ``gather_at`` does, that lie in these slots, at these rows of them."""
+        return self.gather_at(self.addresses(slots, rows))
+
+    def gather_at(self, addresses: IntArray) -> Any:
+        """Copy rows.
+
+        Args:
+            addresses: What ``addresses`` gave; **not checked**, int64 of shape (n,).
+
+        Returns:
+            An array of shape (n, *shape), owning its memory, aligned to 16 bytes as NumPy's arrays are.
+        """
+        return self._copy(addresses - self._first)
 
     def gather_from(self, slots: IntArray, elements: IntArray) -> AnyArray:
         """Copy as many elements as a row has, from anywhere in a slot.
@@ -96,9 +114,10 @@ class RowWindow:
                 (n,).
 
         Returns:
-            As ``gather``.
+            As ``gather_at``.
         """
-        return self._gather(self._starts[slots] + elements * self.dtype.itemsize - self._first)
+        copied: AnyArray = self._copy(self._starts[slots] + elements * self.dtype.itemsize - self._first)
+        return copied
 
     def gather_pieces(
         self, slots: IntArray, elements: IntArray, lengths: IntArray, to: IntArray, out: AnyArray
@@ -136,14 +155,19 @@ class RowWindow:
                 left = ~long_enough
                 places, lengths, to = places[left], lengths[left], to[left]
 
-    def _gather(self, places: IntArray) -> AnyArray:
+    def _copy(self, places: IntArray) -> Any:
+        """Copy rows that begin at these bytes of the window."""
+        return self._copy_bytes(places).view(self.dtype).reshape(len(places), *self.shape)
+
+    def _copy_bytes(self, places: IntArray) -> AnyArray:
+        """Copy rows as they are: items of one dtype, of shape (n,), or uint8 of shape (n, bytes of a row)."""
         if self._row_bytes <= _MAX_WINDOW_ROW:
             copied: AnyArray = self._items[places]
-            return copied.view(self.dtype).reshape(len(places), *self.shape)
+            return copied
         gathered = np.empty((len(places), self._row_bytes), np.uint8)
         for number, place in enumerate(places.tolist()):
             gathered[number] = self._memory[place : place + self._row_bytes]
-        return gathered.view(self.dtype).reshape(len(places), *self.shape)
+        return gathered
 
 
 def _copy_blocks(

@@ -1,6 +1,6 @@
 """The dataset whose samples are sequences of tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from arrowstream import dataset
@@ -75,13 +75,14 @@ class SequenceDataset(dataset.StreamingDataset):
         images: Images = "pil",
         ragged: RaggedForm | None = None,
         num_threads: int | None = None,
+        take_memory: Callable[[int], Any] | None = None,
     ) -> BatchReader:
         del images, num_threads
         if ragged is not None:
             raise ValueError(f"ragged is {ragged!r}; the fields of sequences have a form of their own")
         reader = self._reader or self._load()
         assert isinstance(reader, SequenceReader)
-        form = form_for(as_, self._batch_forms())
+        form = form_for(as_, self._batch_forms(take_memory))
         return ArrowBatchReader(reader, columns) if form is None else SequenceBatchReader(reader, columns, form)
 
     def _settings(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Sequences of a batch, from whatever shards they lie in to one array a field."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,10 +45,14 @@ class SequenceBatchReader:
         self._num_closed = reader.num_closed
 
     def read(
-        self, ids: IntArray, shards: IntArray, rows: IntArray, prefetcher: Prefetcher | None = None
-    ) -> dict[str, Any]:
+        self, ids: IntArray, shards: IntArray, rows: IntArray, batch_size: int, prefetcher: Prefetcher | None = None
+    ) -> Iterator[dict[str, Any]]:
         """Read fields that own their memory: (n, seq_len), but ``cu_seqlens``, which counts through the whole batch."""
         del ids
+        for start in range(0, max(len(shards), 1), batch_size):
+            yield self._read(shards[start : start + batch_size], rows[start : start + batch_size], prefetcher)
+
+    def _read(self, shards: IntArray, rows: IntArray, prefetcher: Prefetcher | None) -> dict[str, Any]:
         arrays: dict[str, AnyArray] = {}
         borders: Borders | None = None
         for name in self._fields:

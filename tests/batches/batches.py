@@ -27,7 +27,7 @@ def read_batch(
     chosen = {"images": "pil", "ragged": None, "num_threads": 1, **arguments}
     batch_reader = make_batch_reader(reader, columns, as_, dataset._batch_forms(), **chosen)
     numbers = np.asarray(ids, np.int64)
-    return batch_reader.read(numbers, *reader.locate(numbers), None)
+    return next(batch_reader.read(numbers, *reader.locate(numbers), len(numbers) or 1, None))
 
 
 def assert_same(left: Any, right: Any, where: str = "") -> None:

@@ -1,6 +1,7 @@
 """Batches along the plan: the samples of an iteration in its order, in memory of their own, resumable."""
 
 import gc
+import multiprocessing
 import os
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from arrowstream import StreamingDataset, dataset
-from arrowstream.batches import in_batches
+from arrowstream.batches import whole_batches
 from arrowstream.errors import EncodingError, MissingColumnError, MissingDependencyError, MissingShardError
 from arrowstream.gather import Gatherer
 from tests.batches.batches import assert_same, read_batch, write
@@ -40,10 +41,10 @@ def test_pieces_of_any_size_are_cut_into_batches() -> None:
     everything = np.arange(23)
     for borders in ([], [1, 2, 3], [5, 5, 20], [10], [22]):
         places = [(part, part + 100, part * 2) for part in np.split(everything, borders)]
-        batches = list(in_batches(places, 5))
-        assert [len(batch) for batch, _, _ in batches] == [5, 5, 5, 5, 3]
+        pieces = list(whole_batches(places, 5))
+        assert all(len(piece) % 5 == 0 for piece, _, _ in pieces[:-1])
         for column, expected in enumerate((everything, everything + 100, everything * 2)):
-            assert np.array_equal(np.concatenate([batch[column] for batch in batches]), expected)
+            assert np.array_equal(np.concatenate([piece[column] for piece in pieces]), expected)
 
 
 def test_a_state_after_any_batch_resumes_with_the_next_sample(directory: Path) -> None:
@@ -131,18 +132,75 @@ def test_what_is_held_is_bounded(tmp_path: Path, compression: str | None) -> Non
     allocated = pa.total_allocated_bytes()
     for seed in range(20):
         chosen = np.random.default_rng(seed).integers(0, 48, 7)
-        gathered = gatherer.gather(*reader.locate(chosen))
+        [gathered] = gatherer.gather(*reader.locate(chosen), 7)
         assert np.array_equal(gathered["noise"].values, [noise(number, 1 << 14) for number in chosen])
         assert pa.total_allocated_bytes() - allocated < 3 << 20
-        numbers = few_maps.gather(*many._load().locate(chosen))["id"].values
+        numbers = next(few_maps.gather(*many._load().locate(chosen), 7))["id"].values
         assert numbers.tolist() == chosen.tolist()
+
+
+def test_rows_that_were_found_ahead_are_right_although_shards_are_given_up_between(directory: Path) -> None:
+    reader = StreamingDataset(local=directory)._load()
+    gatherer = Gatherer(reader, ["id"])
+    everything = np.random.default_rng(0).permutation(100)
+    places = reader.locate(everything)
+    for batch in gatherer.gather(*places, 7):  # binds all
+        assert len(batch["id"].values)
+    gathering = gatherer.gather(*places, 7)
+    first = next(gathering)["id"].values
+    gatherer._max_shards = 1  # from now on
+    found = np.concatenate([first, *(batch["id"].values for batch in gathering)])
+    assert np.array_equal(found, everything)
+    assert gatherer._num_released > 0
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_forked_process_reads_large_batches_although_its_parent_used_threads(tmp_path: Path) -> None:
+    directory = write_large_rows(tmp_path / "d", 400, row_bytes=1 << 14)
+
+    def sums() -> list[int]:
+        # By NumPy: torch's own operations hang here.
+        return [int(batch["noise"].numpy().sum()) for batch in StreamingDataset(local=directory).batches(400)]
+
+    expected = sums()  # torch's threads live from now on, where there are several cores
+    fork = multiprocessing.get_context("fork")
+    process = fork.Process(target=lambda: os._exit(0 if sums() == expected else 1))
+    process.start()
+    process.join(60)
+    if process.is_alive():
+        process.kill()
+        pytest.fail("the forked process hangs")
+    assert process.exitcode == 0
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+@pytest.mark.parametrize("num_rows", [5, 400])
+def test_tensors_are_read_into_memory_that_the_caller_gives(tmp_path: Path, num_threads: int, num_rows: int) -> None:
+    directory = write_large_rows(tmp_path / "d", num_rows, row_bytes=1 << 14)
+    given: list[torch.Tensor] = []
+
+    def take(num_bytes: int) -> torch.Tensor:
+        given.append(torch.empty(num_bytes, dtype=torch.uint8))
+        return given[-1]
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        (batch,) = StreamingDataset(local=directory).batches(num_rows, take_memory=take)
+    finally:
+        torch.set_num_threads(before)
+    assert {tensor.data_ptr() for tensor in batch.values()} == {memory.data_ptr() for memory in given}
+    for number, row in zip(batch["id"].tolist(), batch["noise"], strict=True):
+        assert np.array_equal(row, noise(number, 1 << 14))
+    with pytest.raises(ValueError, match="take_memory= gives tensors their memory, and as_ is 'numpy'"):
+        StreamingDataset(local=directory).batches(4, as_="numpy", take_memory=take)
 
 
 def test_a_gatherer_gives_up_the_maps_of_shards(directory: Path) -> None:
     reader = StreamingDataset(local=directory)._load()
     gatherer = Gatherer(reader, ["id"], max_shards=1)
     for number in range(100):
-        gatherer.gather(*reader.locate(np.array([number])))
+        next(gatherer.gather(*reader.locate(np.array([number])), 1))
     gc.collect()
     reader._opener.whole.clear()
     mapped = Path(f"/proc/{os.getpid()}/maps").read_text()

@@ -19,7 +19,7 @@ from arrowstream import slabs
 from arrowstream.deliveries import Delivery
 from arrowstream.errors import ArrowStreamError
 from arrowstream.slabs import Slab, SlabPool, SlabTable
-from arrowstream.transport import Message, Sent, in_turn, pack, unpack
+from arrowstream.transport import Packer, Sent, in_turn, unpack
 from tests.batches.batches import assert_same
 
 MAX_SLABS = 4
@@ -33,13 +33,19 @@ class Way:
         self.pool = SlabPool(self.table, MAX_SLABS)
 
     def send(self, batch: Any) -> bytes:
-        return bytes(ForkingPickler.dumps(Sent(*pack(batch, self.pool))))
+        return bytes(ForkingPickler.dumps(Sent(0, [Packer(self.pool).pack(batch)])))
 
     def deliver(self, batch: Any) -> Any:
-        return unpack(pickle.loads(self.send(batch)))
+        return arrive(self.send(batch))
 
     def taken(self) -> int:
         return sum(slab.state == slabs._TAKEN for slab in self.pool._slabs.values())
+
+
+def arrive(sent: bytes) -> Any:
+    """Give the one batch of a message."""
+    (packed,) = pickle.loads(sent).batches
+    return unpack(packed)
 
 
 @pytest.fixture(params=["nameless", "torch's"])
@@ -109,7 +115,7 @@ def test_no_batch_ever_changes_whatever_is_kept_and_dropped(steps: list[Step], r
         under_way.append((way.send(torch.frombuffer(bytearray(content) or bytearray(1), dtype=torch.uint8)), content))
         if rng.random() < 0.7:
             sent, content = under_way.pop(0)
-            arrived = unpack(pickle.loads(sent))
+            arrived = arrive(sent)
             kept.append((rng.choice([arrived, arrived[:], arrived.numpy()]), content or b"\0"))
             del arrived
         if 0 <= dropped < len(kept):
@@ -158,8 +164,8 @@ def test_torch_pins_what_is_under_way_and_its_memory_is_free_at_once(way: Way, m
     batch = {"x": torch.arange(12).reshape(3, 4), "text": ["a", "b"], "pair": (torch.ones(2), 1)}
     pinned = []
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor, *_: pinned.append(len(tensor)) or tensor.clone())
-    parcel, laid = pack(batch, way.pool)
-    message = Message(0, [Sent(parcel, Delivery(laid, 2, (0, 0), 96, 0.0, 0.0, 0.0))])
+    parcel, laid = Packer(way.pool).pack(batch)
+    message = Sent(0, [(parcel, Delivery(laid, 2, (0, 0), 96, 0.0, 0.0, 0.0))])
     arrived = iter([pin_memory(pickle.loads(bytes(ForkingPickler.dumps(message))))])
     found = unpack(next(in_turn(arrived, 1)))
     assert isinstance(found, Delivery)

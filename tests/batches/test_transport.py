@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.utils.data import DataLoader, IterableDataset
 
 from arrowstream import StreamingDataset
 from arrowstream.batch_forms import Ragged
 from arrowstream.slabs import SlabPool, SlabTable
-from arrowstream.transport import Packed, Sent, pack, unpack
+from arrowstream.transport import Packed, Packer, Sent, unpack
 from tests.batches.batches import assert_same
 from tests.reading.datasets import write_samples
 
@@ -32,8 +34,8 @@ BATCHES = [
 
 def arrive(batch: Any, is_packed: bool = True) -> Packed:
     table = SlabTable()
-    sent = Sent(*pack(batch, SlabPool(table, 2))) if is_packed else Sent(None, batch)
-    packed = pickle.loads(ForkingPickler.dumps(sent))
+    sent = Sent(0, [Packer(SlabPool(table, 2)).pack(batch) if is_packed else (None, batch)])
+    (packed,) = pickle.loads(ForkingPickler.dumps(sent)).batches
     assert isinstance(packed, Packed)
     return packed
 
@@ -70,14 +72,50 @@ def test_a_batch_without_tensors_takes_no_memory() -> None:
     assert arrive({"text": ["a", "b"]}) == Packed(None, {"text": ["a", "b"]})
 
 
+Part = tuple[int, bool]  # elements of a tensor; whether it is read into memory of the packer's
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.lists(st.tuples(st.integers(0, 300), st.booleans()), max_size=5), min_size=1, max_size=12))
+def test_what_is_read_into_the_packers_memory_arrives_beside_what_is_not(batches: list[list[Part]]) -> None:
+    table = SlabTable()
+    packer = Packer(SlabPool(table, 3))
+    arrived, expected = [], []
+    for number, parts in enumerate(batches):
+        tensors = []
+        for length, is_taken in parts:
+            values = torch.arange(length, dtype=torch.int32) + 1000 * number
+            if is_taken:
+                values = packer.take(values.nbytes).view(torch.int32).copy_(values)
+            tensors.append(values)
+        expected.append([tensor.clone() for tensor in tensors])
+        sent = Sent(0, [packer.pack(tensors)])
+        (packed,) = pickle.loads(ForkingPickler.dumps(sent)).batches
+        arrived.append(unpack(packed))
+        del packed
+        if number % 3 == 2:
+            arrived[number - 1] = expected[number - 1]  # its memory is used again
+    assert_same(arrived, expected)
+
+
+def test_a_batch_that_was_read_into_shared_memory_is_not_copied() -> None:
+    table = SlabTable()
+    packer = Packer(SlabPool(table, 2))
+    packer.pack([torch.zeros(100)])
+    read = packer.take(400).view(torch.float32)
+    parcel, _ = packer.pack([read.fill_(3.0)])
+    assert parcel is not None
+    assert parcel.memory.data_ptr() == read.data_ptr()
+
+
 class Packs(IterableDataset[Any]):
     def __init__(self, streaming: StreamingDataset) -> None:
         self.streaming = streaming
         self.table = SlabTable()
 
     def __iter__(self) -> Any:
-        pool = SlabPool(self.table, 2)
-        return (Sent(*pack(batch, pool)) for batch in self.streaming.batches())
+        packer = Packer(SlabPool(self.table, 2))
+        return (Sent(0, [packer.pack(batch)]) for batch in self.streaming.batches())
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
@@ -89,7 +127,7 @@ def test_batches_of_worker_processes_arrive(tmp_path: Path, method: str) -> None
 
     expected = list(DataLoader(make(), batch_size=8, num_workers=2))
     loader = DataLoader(Packs(make()), None, num_workers=2, multiprocessing_context=method, collate_fn=_same)
-    found = [unpack(packed) for packed in loader]
+    found = [unpack(packed) for message in loader for packed in message.batches]
     assert_same(found, expected)
 
 
