@@ -1,8 +1,8 @@
 """Small tensors on their way out of a loader's worker process: inside the message, as text and numbers are.
 
 Torch sends the memory of every tensor through a file descriptor of its own, for which the training process connects to
-a thread of the worker: some 700 us a tensor of any size, in which two processes wait for each other. A plain
-``DataLoader`` spends most of its time there. To write the bytes into the message itself takes less up to about 300 KB.
+a thread of the worker: some 700 us for a tensor however small, in which the two wait for each other. A plain
+``DataLoader`` spends most of its time there. Writing the bytes into the message takes less up to about 300 KB.
 """
 
 import ctypes
