@@ -180,7 +180,6 @@ class SlabPool:
         slab = self._slabs[number] = Slab.make(num_bytes + num_bytes // 8)
         return Parcel(slab, num_bytes, self._table, (os.getpid(), number), is_known=False)
 
-
     def drop(self, parcel: Parcel) -> None:
         """Take a parcel back that is not sent."""
         if parcel.place is None:

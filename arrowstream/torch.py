@@ -11,10 +11,9 @@ from torch.utils.data import Dataset, DistributedSampler, IterableDataset, get_w
 from arrowstream import dataset, local, map_style, sequences
 from arrowstream.accelerate import check_shared_out_once
 from arrowstream.batch_forms import BatchForm
-from arrowstream.collate import TorchForm
+from arrowstream.collate import TORCH_FORM
 from arrowstream.cursor import Cursor
 from arrowstream.small_tensors import send_inline
-from arrowstream.tensor_window import TakeMemory
 from arrowstream.world import World
 
 
@@ -61,8 +60,8 @@ class StreamingDataset(dataset.StreamingDataset, IterableDataset[Any]):
     _iterations = 0  # of this copy: a persistent worker begins one epoch after the other
     _parent: tuple[int, World] | None = None  # who pickled this copy: its process id, and its rank
 
-    def _batch_forms(self, take_memory: TakeMemory | None = None) -> dict[str, BatchForm]:
-        return {"torch": TorchForm(take_memory), **super()._batch_forms(take_memory)}
+    def _batch_forms(self) -> dict[str, BatchForm]:
+        return {"torch": TORCH_FORM, **super()._batch_forms()}
 
     def _job(self) -> World:
         """Tell which rank of how many this is, as torch.distributed has it where it is initialised."""
