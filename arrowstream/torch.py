@@ -2,7 +2,7 @@
 
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from torch import distributed
@@ -13,6 +13,7 @@ from arrowstream.accelerate import check_shared_out_once
 from arrowstream.batch_forms import BatchForm
 from arrowstream.collate import TORCH_FORM
 from arrowstream.cursor import Cursor
+from arrowstream.small_tensors import send_inline
 from arrowstream.world import World
 
 
@@ -37,6 +38,16 @@ class MapStyleDataset(map_style.MapStyleDataset, Dataset[Any]):
     """The view as a map-style ``Dataset``; see :class:`arrowstream.map_style.MapStyleDataset`."""
 
     _sampler_class: ClassVar[type[map_style.PlanSampler]] = PlanSampler
+
+    def __getitems__(self, ids: Sequence[int]) -> Any:
+        """Read a batch, as PyTorch's loader asks for it: its shards are fetched side by side.
+
+        Raises:
+            IndexError: An id is out of bounds.
+        """
+        if get_worker_info() is not None:
+            send_inline()
+        return super().__getitems__(ids)
 
 
 class StreamingDataset(dataset.StreamingDataset, IterableDataset[Any]):
@@ -68,6 +79,11 @@ class StreamingDataset(dataset.StreamingDataset, IterableDataset[Any]):
     def _begin_iteration(self) -> tuple[World, Cursor]:
         self._check_shared_out_once()
         return super()._begin_iteration()
+
+    def _iterate(self, world: World, cursor: Cursor) -> Iterator[Any]:
+        if get_worker_info() is not None:
+            send_inline()  # what a loader makes of samples: batches() has whole ones, and ways of its own to send them
+        return super()._iterate(world, cursor)
 
     def _check_shared_out_once(self) -> None:
         if self._world().num_ranks > 1:
