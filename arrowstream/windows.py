@@ -24,11 +24,6 @@ import pyarrow as pa
 AnyArray = npt.NDArray[Any]
 IntArray = npt.NDArray[np.int64]
 
-#: Bytes of the blocks that pieces of any length are copied in, the largest first; the last resort is an element.
-_BLOCKS = (512, 128, 32)
-#: Of these so many at a time, that what they pass through stays in the processor's cache.
-_CACHED_BYTES = 1 << 17
-
 #: Above it a Python step a row does not show, and below it the window's size in bytes fits into NumPy's 63 bits.
 _MAX_WINDOW_ROW = 1 << 15
 
@@ -119,42 +114,6 @@ class RowWindow:
         copied: AnyArray = self._copy(self._starts[slots] + elements * self.dtype.itemsize - self._first)
         return copied
 
-    def gather_pieces(
-        self, slots: IntArray, elements: IntArray, lengths: IntArray, to: IntArray, out: AnyArray
-    ) -> None:
-        """Copy pieces of any length, from anywhere in a slot to anywhere in an array.
-
-        They are copied in blocks of one size, as rows are: the last block of a piece ends where the piece does, and
-        overlaps the one before it. What is shorter than a block is copied in smaller ones.
-
-        Args:
-            slots: Slots that are placed, int64 of shape (n,).
-            elements: The first element of each, counted from the start of its slot; **not checked**, int64 of shape
-                (n,).
-            lengths: Elements of each, more than 0; **not checked**, int64 of shape (n,).
-            to: Where each begins in the array; **not checked**, int64 of shape (n,).
-            out: Contiguous, of this dtype.
-        """
-        size = self.dtype.itemsize
-        target = out.reshape(-1).view(np.uint8)
-        places, lengths, to = self._starts[slots] + elements * size - self._first, lengths * size, to * size
-        for block in (*_BLOCKS, size):
-            long_enough = lengths >= block
-            if long_enough.all():
-                _copy_blocks(self._memory, target, places=places, to=to, lengths=lengths, block=block)
-                return
-            if long_enough.any():
-                _copy_blocks(
-                    self._memory,
-                    target,
-                    places=places[long_enough],
-                    to=to[long_enough],
-                    lengths=lengths[long_enough],
-                    block=block,
-                )
-                left = ~long_enough
-                places, lengths, to = places[left], lengths[left], to[left]
-
     def _copy(self, places: IntArray) -> Any:
         """Copy rows that begin at these bytes of the window."""
         return self._copy_bytes(places).view(self.dtype).reshape(len(places), *self.shape)
@@ -168,23 +127,3 @@ class RowWindow:
         for number, place in enumerate(places.tolist()):
             gathered[number] = self._memory[place : place + self._row_bytes]
         return gathered
-
-
-def _copy_blocks(
-    source: AnyArray, target: AnyArray, *, places: IntArray, to: IntArray, lengths: IntArray, block: int
-) -> None:
-    """Copy pieces that are at least as long as a block; all counts are of bytes."""
-    counts = (lengths - 1) // block + 1  # (pieces,)
-    firsts = counts.cumsum() - counts
-    shifts = np.arange(int(counts.sum()))  # (blocks,)
-    shifts -= firsts.repeat(counts)
-    shifts *= block
-    np.minimum(shifts, (lengths - block).repeat(counts), out=shifts)
-    sources = places.repeat(counts)
-    sources += shifts
-    shifts += to.repeat(counts)
-    item = np.dtype(f"V{block}")
-    blocks, laid = (np.ndarray((len(memory) - block + 1,), item, memory, strides=(1,)) for memory in (source, target))
-    step = _CACHED_BYTES // block
-    for start in range(0, len(shifts), step):
-        laid[shifts[start : start + step]] = blocks[sources[start : start + step]]

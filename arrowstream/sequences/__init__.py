@@ -7,7 +7,11 @@ share of the epoch are what they are for samples, and no document is sought outs
 * :mod:`arrowstream.sequences.tokens`: the column of a shard -> tokens and documents.
 * :mod:`arrowstream.sequences.counts`: how many sequences each shard has, known without the shards.
 * :mod:`arrowstream.sequences.reader`: sequence -> tokens, one at a time.
-* :mod:`arrowstream.sequences.packed`: sequences of best fit -> their tokens, a batch at a time.
+* :mod:`arrowstream.sequences.extents`: parts of arrays, anywhere in memory -> one array.
+* :mod:`arrowstream.sequences.piece_table`: sequences -> what is known of their pieces, a batch at a time.
+* :mod:`arrowstream.sequences.packed`, :mod:`arrowstream.sequences.cut`: sequences of best fit, or concatenated -> their
+  tokens, a batch at a time.
+* :mod:`arrowstream.sequences.borders`: pieces -> documents, positions and borders.
 * :mod:`arrowstream.sequences.gather`: sequences -> batches.
 * :mod:`arrowstream.sequences.dataset`: the dataset.
 """

@@ -1,48 +1,61 @@
 """Where documents begin and end inside of sequences, in the forms that attention wants."""
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
-from arrowstream.sequences.packing import IntArray, Pieces
+from arrowstream.sequences.extents import Extents, address_of
+from arrowstream.sequences.packing import Bins, IntArray
+from arrowstream.sequences.tokens import AnyArray
 
-AnyArray = npt.NDArray[Any]
+_POSITION = np.dtype(np.int32)
 
 
 class Borders:
-    """The documents of some sequences, laid end to end.
+    """Makes fields of the documents of sequences.
 
     Args:
-        pieces: What each of n sequences holds.
-        first_documents: Id of the first document of the shard that each sequence is of.
         seq_len: Tokens of a sequence; what is missing is padding.
     """
 
-    def __init__(self, pieces: Sequence[Pieces], first_documents: Sequence[int], seq_len: int) -> None:
-        self._shape = (len(pieces), seq_len)
-        documents: list[IntArray] = []
-        lengths: list[IntArray] = []
-        for each, first in zip(pieces, first_documents, strict=True):
-            documents.append(each.documents + first)
-            lengths.append(each.lengths)
-            missing = seq_len - int(each.lengths.sum())
-            if missing:
-                documents.append(np.full(1, -1, np.int64))
-                lengths.append(np.full(1, missing, np.int64))
-        self._documents = np.concatenate(documents) if documents else np.empty(0, np.int64)  # (pieces and paddings,)
-        self._lengths = np.concatenate(lengths) if lengths else np.empty(0, np.int64)
+    def __init__(self, seq_len: int) -> None:
+        self._length = seq_len
+        self._counted = np.arange(seq_len, dtype=_POSITION)
+        self._positions = Extents()
+        self._positions.keep(0, [self._counted])
 
-    def field(self, name: str) -> AnyArray:
-        """Give ``document_ids`` or ``positions``, (n, seq_len), or ``cu_seqlens``, (pieces and paddings + 1,)."""
+    def pieces(self, bins: Bins, first_document: int) -> tuple[IntArray, IntArray]:
+        """List the pieces of the sequences of a shard, with padding.
+
+        Args:
+            bins: The sequences, at least one.
+            first_document: Id of the first document of the shard.
+
+        Returns:
+            Number of the first piece of each sequence, and of all pieces: int64 of shape (sequences + 1,); and the id
+            of the document, -1 for padding, and the tokens of each piece: int64 of shape (pieces, 2).
+        """
+        (documents, _, lengths), firsts = bins.padded(self._length)
+        ids = np.where(documents < 0, -1, documents + first_document)
+        return firsts, np.stack([ids, lengths], axis=1)
+
+    def field(self, name: str, pieces: IntArray) -> AnyArray:
+        """Give a field of sequences.
+
+        Args:
+            name: Of the field.
+            pieces: Of the sequences, end to end, int64 of shape (pieces, 2): document and tokens.
+
+        Returns:
+            ``document_ids`` or ``positions``, (n, seq_len), or ``cu_seqlens``, (pieces + 1,).
+        """
+        documents, lengths = pieces.T
         if name == "cu_seqlens":
-            return np.concatenate([self._starts, [self._lengths.sum()]]).astype(np.int32)
+            borders = np.zeros(len(pieces) + 1, np.int32)
+            np.cumsum(lengths, dtype=borders.dtype, out=borders[1:])
+            return borders
         if name == "document_ids":
-            return np.repeat(self._documents, self._lengths).reshape(self._shape)
-        starts = np.repeat(self._starts, self._lengths)
-        return (np.arange(len(starts)) - starts).astype(np.int32).reshape(self._shape)
-
-    @property
-    def _starts(self) -> IntArray:
-        return np.cumsum(self._lengths) - self._lengths
+            ids: AnyArray = documents.repeat(lengths)
+            return ids.reshape(-1, self._length)
+        # Every piece has the first of the numbers from 0 on.
+        extents = np.full(pieces.shape, address_of(self._counted))
+        extents[:, 1] += lengths * _POSITION.itemsize
+        return self._positions.copy(extents, _POSITION).reshape(-1, self._length)

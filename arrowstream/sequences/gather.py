@@ -1,7 +1,7 @@
-"""Sequences of a batch, from whatever shards they lie in to one array a field."""
+"""Sequences of batches, from whatever shards they lie in to one array a field."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -10,17 +10,35 @@ from arrowstream.batch_forms import BatchForm
 from arrowstream.padding import PADDING
 from arrowstream.prefetch import Prefetcher
 from arrowstream.sequences.borders import Borders
+from arrowstream.sequences.cut import CutTokens
 from arrowstream.sequences.packed import PackedTokens
 from arrowstream.sequences.packing import IntArray
+from arrowstream.sequences.piece_table import PieceTable
 from arrowstream.sequences.reader import SequenceReader
-from arrowstream.sequences.tokens import AnyArray
-from arrowstream.windows import RowWindow
+from arrowstream.sequences.tokens import AnyArray, Copy
+
+# Sequences that are looked up together, where their shards are at hand: of 8 batches of 256 that takes 90 µs, of one
+# by one 270, and the numbers of their pieces still fit into the processor's cache.
+_LOOKED_UP = 2048
+
+
+class _Found(NamedTuple):
+    """What a batch is made of.
+
+    Attributes:
+        tokens: Copies them; None where no tokens are wanted.
+        pieces: Document and tokens of each piece, int64 of shape (pieces, 2); None where only tokens are wanted.
+    """
+
+    tokens: Copy | None
+    pieces: IntArray | None
 
 
 class SequenceBatchReader:
     """Reads batches of sequences. One thread at a time may use it.
 
-    What it keeps grows with shards and record batches, never with documents or tokens.
+    For the shards that are open it keeps tables of their pieces: 16 bytes a piece where best fit packed the tokens,
+    and as many where more than tokens is wanted. What it keeps of others grows with shards and record batches.
 
     Args:
         reader: Opens the shards.
@@ -32,16 +50,12 @@ class SequenceBatchReader:
         self._reader = reader
         self._fields = reader.check_columns(fields)
         self._form = form
-        self._length = reader.packing.seq_len
         num_shards = len(reader.samples_per_shard)
-        # A slot is a record batch; all slots lie end to end, counted in tokens.
-        self._window: RowWindow | None = None
-        self._packed: PackedTokens | None = None  # with best fit
-        self._slots: dict[int, range] = {}  # of each shard that was ever opened here
+        self._tokens: CutTokens | PackedTokens | None = None  # from the first shard on
+        self._borders = Borders(reader.packing.seq_len)
+        self._documents = PieceTable(num_shards) if set(self._fields) != {"tokens"} else None
         self._bound: set[int] = set()
         self._is_bound = np.zeros(num_shards, np.bool_)
-        self._first_tokens: IntArray = np.zeros(num_shards, np.int64)
-        self._slot_starts: IntArray = np.zeros(1, np.int64)  # (slots + 1,)
         self._num_closed = reader.num_closed
 
     def read(
@@ -49,106 +63,78 @@ class SequenceBatchReader:
     ) -> Iterator[dict[str, Any]]:
         """Read fields that own their memory: (n, seq_len), but ``cu_seqlens``, which counts through the whole batch."""
         del ids
-        for start in range(0, max(len(shards), 1), batch_size):
-            yield self._read(shards[start : start + batch_size], rows[start : start + batch_size], prefetcher)
-
-    def _read(self, shards: IntArray, rows: IntArray, prefetcher: Prefetcher | None) -> dict[str, Any]:
-        arrays: dict[str, AnyArray] = {}
-        borders: Borders | None = None
-        for name in self._fields:
-            if name == "tokens":
-                arrays[name] = self._tokens(shards, rows, prefetcher)
-                continue
-            if borders is None:
-                borders = self._borders(shards, rows, prefetcher)
-            arrays[name] = borders.field(name)
-        return {name: self._form.array(array) for name, array in arrays.items()}
+        step = max(_LOOKED_UP // batch_size, 1) * batch_size
+        for start in range(0, max(len(shards), 1), step):
+            yield from self._read(shards[start : start + step], rows[start : start + step], batch_size, prefetcher)
 
     def marked(self, batch: dict[str, Any], padding: npt.NDArray[np.bool_]) -> dict[str, Any]:
         """Add the column."""
         return {**batch, PADDING: self._form.array(padding)}
 
-    def _borders(self, shards: IntArray, rows: IntArray, prefetcher: Prefetcher | None) -> Borders:
-        numbers = shards.tolist()
-        pieces = [
-            self._reader.tokens(shard, prefetcher).pieces(row)
-            for shard, row in zip(numbers, rows.tolist(), strict=True)
-        ]
-        return Borders(pieces, [self._reader.first_documents[shard] for shard in numbers], self._length)
+    def _read(
+        self, shards: IntArray, rows: IntArray, batch_size: int, prefetcher: Prefetcher | None
+    ) -> Iterator[dict[str, Any]]:
+        ahead = self._find(shards, rows, batch_size) if self._is_bound[shards].all() else []
+        num_closed = self._num_closed
+        for number, start in enumerate(range(0, max(len(shards), 1), batch_size)):
+            if ahead and self._num_closed == num_closed:
+                found = ahead[number]
+            else:
+                part = slice(start, start + batch_size)
+                self._make_ready(shards[part], prefetcher)
+                (found,) = self._find(shards[part], rows[part], batch_size)
+            batch = {name: self._form.array(self._field(name, found)) for name in self._fields}
+            self._release_closed()
+            yield batch
 
-    def _tokens(self, shards: IntArray, rows: IntArray, prefetcher: Prefetcher | None) -> AnyArray:
-        if not self._is_bound[shards].all():
-            for shard in dict.fromkeys(shards[~self._is_bound[shards]].tolist()):
-                self._bind(shard, prefetcher)
-        tokens = self._cut(shards, rows, prefetcher) if self._packed is None else self._packed.gather(shards, rows)
-        self._release_closed()
-        return tokens
+    def _field(self, name: str, found: _Found) -> AnyArray:
+        if found.pieces is not None and name != "tokens":
+            return self._borders.field(name, found.pieces)
+        if found.tokens is not None:
+            return found.tokens()
+        return np.empty((0, self._reader.packing.seq_len), self._reader.dtype)  # of no sequences at all
 
-    def _cut(self, shards: IntArray, rows: IntArray, prefetcher: Prefetcher | None) -> AnyArray:
-        """Gather sequences that lie end to end."""
-        places = self._first_tokens[shards] + rows * self._length  # (n,), in tokens of all slots
-        slots = np.searchsorted(self._slot_starts, places, "right") - 1
-        whole = places + self._length <= self._slot_starts[slots + 1]
-        tokens = self._gather(slots, places - self._slot_starts[slots], whole)
-        # Few: those that lie across the end of a record batch, or have padding.
-        for number in np.flatnonzero(~whole).tolist():
-            views = self._reader.tokens(int(shards[number]), prefetcher).views(int(rows[number]))
-            self._lay(views, tokens[number])
-        return tokens
+    def _find(self, shards: IntArray, rows: IntArray, batch_size: int) -> list[_Found]:
+        """Look sequences up, batch by batch, at least one; their shards are bound."""
+        num_batches = max(-(-len(shards) // batch_size), 1)
+        copies: Sequence[Copy | None] = [None] * num_batches
+        pieces: Sequence[IntArray | None] = [None] * num_batches
+        if self._tokens is not None:
+            copies = self._tokens.find(shards, rows, batch_size)
+        if self._documents is not None:
+            pieces = self._documents.find(shards, rows, batch_size)
+        return [_Found(*parts) for parts in zip(copies, pieces, strict=True)]
 
-    def _gather(self, slots: IntArray, offsets: IntArray, whole: npt.NDArray[np.bool_]) -> AnyArray:
-        if self._window is None or not whole.any():
-            return np.empty((len(slots), self._length), self._reader.dtype)
-        if not whole.all():
-            # Any sequence will do in place of those that follow.
-            some = int(whole.argmax())
-            slots, offsets = np.where(whole, slots, slots[some]), np.where(whole, offsets, offsets[some])
-        return self._window.gather_from(slots, offsets)
+    def _make_ready(self, shards: IntArray, prefetcher: Prefetcher | None) -> None:
+        is_bound = self._is_bound[shards]
+        if not is_bound.all():
+            for number in dict.fromkeys(shards[~is_bound].tolist()):
+                self._bind(number, prefetcher)
 
-    def _lay(self, views: list[AnyArray], out: AnyArray) -> None:
-        start = 0
-        for view in views:
-            out[start : start + len(view)] = view
-            start += len(view)
-        out[start:] = self._reader.pad_id
+    def _bind(self, number: int, prefetcher: Prefetcher | None) -> None:
+        """Take note of what a shard holds, and where."""
+        shard = self._reader.tokens(number, prefetcher)
+        if "tokens" in self._fields:
+            self._tokens = self._tokens or self._open_tokens(shard.dtype)
+            self._tokens.place(number, shard)
+        if self._documents is not None:
+            self._documents.place(number, *self._borders.pieces(shard.bins, self._reader.first_documents[number]))
+        self._bound.add(number)
+        self._is_bound[number] = True
 
-    def _bind(self, shard: int, prefetcher: Prefetcher | None) -> None:
-        """Take note of where the tokens of a shard lie; its slots are numbers, and its own for good."""
-        tokens = self._reader.tokens(shard, prefetcher)
-        window = self._window or self._open_window(tokens.dtype)
-        slots = self._slots.get(shard)
-        if slots is None:
-            first = len(self._slot_starts) - 1
-            slots = self._slots[shard] = range(first, first + len(tokens.values))
-            self._first_tokens[shard] = self._slot_starts[-1]
-            self._slot_starts = np.concatenate([self._slot_starts, self._slot_starts[-1] + tokens.starts[1:]])
-            window.resize(slots.stop)
-        for slot, values in zip(slots, tokens.values, strict=True):
-            if len(values):
-                window.place(slot, values)
-        if self._packed is not None:
-            self._packed.place(shard, tokens, slots.start)
-        self._bound.add(shard)
-        self._is_bound[shard] = True
-
-    def _open_window(self, dtype: np.dtype[Any]) -> RowWindow:
-        window = self._window = RowWindow(dtype, (self._length,))
-        if self._reader.packing.method == "best_fit":
-            self._slot_starts = np.zeros(2, np.int64)  # the first slot is that of padding
-            window.resize(1)
-            self._packed = PackedTokens(len(self._is_bound), self._length, self._reader.pad_id, window, 0)
-        return window
+    def _open_tokens(self, dtype: np.dtype[Any]) -> CutTokens | PackedTokens:
+        packing = self._reader.packing
+        kind = PackedTokens if packing.method == "best_fit" else CutTokens
+        return kind(len(self._is_bound), packing.seq_len, self._reader.pad_id, dtype)
 
     def _release_closed(self) -> None:
         """Let go of what the reader has closed; not before the batch that needed it is read."""
         if self._num_closed == self._reader.num_closed:
             return
         self._num_closed = self._reader.num_closed
-        for shard in [shard for shard in self._bound if not self._reader.has(shard)]:
-            for slot in self._slots[shard]:
-                if self._window is not None:
-                    self._window.release(slot)
-            if self._packed is not None:
-                self._packed.release(shard)
-            self._bound.discard(shard)
-            self._is_bound[shard] = False
+        for number in [number for number in self._bound if not self._reader.has(number)]:
+            for part in (self._tokens, self._documents):
+                if part is not None:
+                    part.release(number)
+            self._bound.discard(number)
+            self._is_bound[number] = False

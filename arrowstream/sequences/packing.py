@@ -83,28 +83,8 @@ class Packing:
         return num_tokens // self.seq_len if self.remainder == "drop" else -(-num_tokens // self.seq_len)
 
 
-def concatenated(offsets: IntArray, start: int, stop: int) -> Pieces:
-    """Find the documents that the tokens [start, stop) of a shard belong to.
-
-    Args:
-        offsets: Where the documents begin and the last one ends, int64 of shape (documents + 1,).
-        start: The first token.
-        stop: The token behind the last one, more than ``start``, at most ``offsets[-1]``.
-    """
-    first = int(np.searchsorted(offsets, start, "right")) - 1
-    behind = int(np.searchsorted(offsets, stop, "left"))
-    borders = offsets[first : behind + 1].copy()  # (pieces + 1,)
-    borders[0], borders[-1] = start, stop
-    lengths = np.diff(borders)
-    documents = np.arange(first, behind, dtype=np.int64)
-    if lengths.all():
-        return Pieces(documents, borders[:-1], lengths)
-    filled = lengths > 0
-    return Pieces(documents[filled], borders[:-1][filled], lengths[filled])
-
-
 class Bins(NamedTuple):
-    """The sequences that best fit makes of a shard.
+    """The sequences of a shard.
 
     Attributes:
         pieces: Of all sequences, one sequence behind the other, within each in the documents' order.
@@ -117,11 +97,43 @@ class Bins(NamedTuple):
     def __len__(self) -> int:
         return len(self.firsts) - 1
 
-    def of(self, sequence: int) -> Pieces:
-        """Give the pieces of one sequence."""
-        first, behind = int(self.firsts[sequence]), int(self.firsts[sequence + 1])
-        documents, starts, lengths = self.pieces
-        return Pieces(documents[first:behind], starts[first:behind], lengths[first:behind])
+    def of(self, sequence: int) -> "Bins":
+        """Give one sequence alone."""
+        first, behind = self.firsts[sequence : sequence + 2].tolist()
+        pieces = Pieces(*(values[first:behind] for values in self.pieces))
+        return Bins(pieces, np.array([0, behind - first], np.int64))
+
+    def padded(self, seq_len: int) -> "Bins":
+        """Give every sequence that is not full one more piece, of what is missing, of document -1 and from token 0."""
+        (documents, starts, lengths), firsts = self
+        missing = seq_len - np.add.reduceat(lengths, firsts[:-1])  # (sequences,)
+        short = np.flatnonzero(missing)
+        if not len(short):
+            return self
+        ends = firsts[1:][short]
+        pieces = Pieces(
+            np.insert(documents, ends, -1), np.insert(starts, ends, 0), np.insert(lengths, ends, missing[short])
+        )
+        return Bins(pieces, firsts + np.searchsorted(short, np.arange(len(firsts))))
+
+
+def concatenated(offsets: IntArray, seq_len: int, num_sequences: int) -> Bins:
+    """Cut documents that are laid end to end.
+
+    Args:
+        offsets: Where the documents begin and the last one ends, int64 of shape (documents + 1,).
+        seq_len: Tokens of a sequence.
+        num_sequences: That are wanted; the last one may be short, and the tokens behind it are left out.
+
+    Returns:
+        Sequences in the order of the documents.
+    """
+    cuts = np.arange(num_sequences + 1) * seq_len
+    cuts[-1] = stop = min(cuts[-1], offsets[-1])
+    borders = np.unique(np.concatenate([offsets[offsets < stop], cuts]))  # (pieces + 1,)
+    starts = borders[:-1]
+    documents = np.searchsorted(offsets, starts, "right") - 1
+    return Bins(Pieces(documents, starts, np.diff(borders)), np.searchsorted(borders, cuts))
 
 
 def best_fit(offsets: IntArray, seq_len: int) -> Bins:

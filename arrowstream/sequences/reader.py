@@ -65,6 +65,7 @@ class SequenceReader(Reader):
         self._allocated = 0
         self.num_closed = 0  # shards that were let go of, ever
         self._dtype: np.dtype[Any] | None = None
+        self._borders = Borders(packing.seq_len)
         self.first_documents: list[int] = self._starts  # id of the first document of each shard
         counts = [
             load_counts(self, stream, range(first, first + stream.index.num_shards), packing)
@@ -200,14 +201,14 @@ class SequenceReader(Reader):
     ) -> Sample:
         shard = self._tokens.get(number) or self.tokens(number, prefetcher)
         sample: Sample = {}
-        borders: Borders | None = None
+        pieces: IntArray | None = None
         for name in fields or self._fields:
             if name == "tokens":
                 sample[name] = self._padded(shard.views(row))
                 continue
-            if borders is None:
-                borders = Borders([shard.pieces(row)], [self.first_documents[number]], self.packing.seq_len)
-            sample[name] = borders.field(name).reshape(-1)
+            if pieces is None:
+                _, pieces = self._borders.pieces(shard.bins.of(row), self.first_documents[number])
+            sample[name] = self._borders.field(name, pieces).reshape(-1)
         return sample
 
     def _padded(self, views: list[AnyArray]) -> AnyArray:

@@ -1,5 +1,6 @@
 """The tokens of a shard: the column that holds them, as views of the mapped file."""
 
+from collections.abc import Callable
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -11,10 +12,12 @@ import pyarrow as pa
 from arrowstream.columns import encoding_of
 from arrowstream.columns.buffers import fixed_width, offsets, payload
 from arrowstream.errors import EncodingError, MissingColumnError
-from arrowstream.sequences.packing import Bins, IntArray, Packing, Pieces, best_fit, concatenated
+from arrowstream.sequences.packing import Bins, IntArray, Packing, best_fit, concatenated
 from arrowstream.shard import OpenShard
 
 AnyArray = npt.NDArray[Any]
+#: Copies the tokens of a batch whose sequences were found: (n, seq_len), owning its memory.
+Copy = Callable[[], AnyArray]
 
 
 class TokenColumn:
@@ -144,10 +147,10 @@ class TokenShard:
         """Sequences that the packing makes of them."""
         if self._packing.method == "concat":
             return self._packing.count_concatenated(self.num_tokens)
-        return len(self._bins)
+        return len(self.bins)
 
     @cached_property
-    def offsets(self) -> IntArray:
+    def _offsets(self) -> IntArray:
         """Where each document begins, in tokens of the shard, and the last one ends: int64 of (documents + 1,)."""
         # Read again rather than kept: most who read concatenated sequences never ask.
         ends = [self._column.read(self.opened.batch(number))[1] for number in range(len(self.values))]
@@ -155,22 +158,23 @@ class TokenShard:
         return np.concatenate([np.zeros(1, np.int64), *shifted])
 
     @cached_property
-    def _bins(self) -> Bins:
-        return best_fit(self.offsets, self._packing.seq_len)
+    def bins(self) -> Bins:
+        """Which parts of which documents each sequence holds."""
+        if self._packing.method == "concat":
+            return concatenated(self._offsets, self._packing.seq_len, self.num_sequences)
+        return best_fit(self._offsets, self._packing.seq_len)
 
-    def pieces(self, sequence: int) -> Pieces:
-        """Tell which parts of which documents a sequence holds."""
-        if self._packing.method == "best_fit":
-            return self._bins.of(sequence)
-        start = sequence * self._packing.seq_len
-        return concatenated(self.offsets, start, min(start + self._packing.seq_len, self.num_tokens))
+    def places(self, starts: IntArray) -> tuple[IntArray, IntArray]:
+        """Find tokens of the shard, int64 of shape (n,): the record batch of each, and its place there."""
+        batches = np.searchsorted(self.starts, starts, "right") - 1
+        return batches, starts - self.starts[batches]
 
     def views(self, sequence: int) -> list[AnyArray]:
         """Give the tokens of a sequence, without padding, as views of the map."""
         if self._packing.method == "concat":
             start = sequence * self._packing.seq_len
             return self._views(start, min(start + self._packing.seq_len, self.num_tokens))
-        first, behind = self._bins.firsts[sequence : sequence + 2].tolist()
+        first, behind = self.bins.firsts[sequence : sequence + 2].tolist()
         batches, starts, stops = self._places[:, first:behind].tolist()
         values = self.values
         return [values[batch][start:stop] for batch, start, stop in zip(batches, starts, stops, strict=True)]
@@ -179,23 +183,9 @@ class TokenShard:
     def _places(self) -> IntArray:
         """Where pieces of best fit lie: record batch, first token in it and the one behind the last; (3, pieces)."""
         # A document lies in one record batch as a whole.
-        _, starts, lengths = self._bins.pieces
-        batches = np.searchsorted(self.starts, starts, "right") - 1
-        inside = starts - self.starts[batches]
+        _, starts, lengths = self.bins.pieces
+        batches, inside = self.places(starts)
         return np.stack([batches, inside, inside + lengths])
-
-    def packed_pieces(self, first_slot: int) -> tuple[IntArray, IntArray]:
-        """Tell what the sequences of best fit are made of.
-
-        Args:
-            first_slot: Number that the first record batch has.
-
-        Returns:
-            Number of the first piece of each sequence, and of all pieces: int64 of shape (sequences + 1,); and the
-            number of the record batch, the first token in it and the tokens of each piece: int64 of (pieces, 3).
-        """
-        batches, starts, stops = self._places
-        return self._bins.firsts, np.stack([batches + first_slot, starts, stops - starts], axis=1)
 
     def _views(self, start: int, stop: int) -> list[AnyArray]:
         batch = int(np.searchsorted(self.starts, start, "right")) - 1

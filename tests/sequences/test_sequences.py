@@ -10,6 +10,7 @@ import pytest
 from arrowstream import MDSWriter
 from arrowstream.errors import CorruptShardError, EncodingError, MissingColumnError
 from arrowstream.sequences import SequenceDataset
+from arrowstream.sequences.reader import SequenceReader
 from tests.sequences.corpus import documents, documents_of_shards, write_documents
 
 FIELDS = ["tokens", "document_ids", "positions", "cu_seqlens"]
@@ -91,6 +92,30 @@ def test_batches_hold_what_samples_hold(tmp_path: Path, method: str, compression
                     assert np.array_equal(batch[name], expected)
                 borders = [samples[number]["cu_seqlens"][:-1] + place * LENGTH for place, number in enumerate(numbers)]
                 assert batch["cu_seqlens"].tolist() == [*np.concatenate(borders).tolist(), len(numbers) * LENGTH]
+
+
+@pytest.mark.parametrize("method", ["concat", "best_fit"])
+@pytest.mark.parametrize("max_open", [2, 1024])
+def test_batches_are_right_while_shards_are_let_go_of_between_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, max_open: int
+) -> None:
+    monkeypatch.setattr("arrowstream.sequences.reader.MAX_OPEN_SHARDS", max_open)
+    out = write_documents(tmp_path / "data", size_limit=2500)
+    dataset = sequences(out, method=method, remainder="pad", shuffle=True, batch_size=4)
+    samples = [dataset[number] for number in range(dataset.size)]
+    reader = dataset._reader
+    assert isinstance(reader, SequenceReader)
+    assert dataset.num_shards > 4
+    for epoch in range(3):
+        ids = dataset.plan(epoch).samples(0, dataset.size).tolist()
+        for start, batch in zip(range(0, len(ids), 4), dataset.batches(as_="numpy"), strict=True):
+            wanted = [samples[number] for number in ids[start : start + 4]]
+            for name in ("tokens", "document_ids", "positions"):
+                assert np.array_equal(batch[name], np.stack([sample[name] for sample in wanted]))
+            if epoch == 1 and start % 3 == 0:
+                # Those of batches that were looked up already, among others: with 1,024, all are open by now.
+                for number in list(reader._tokens):
+                    reader._close(number)
 
 
 def test_sequences_lie_across_record_batches(tmp_path: Path) -> None:
