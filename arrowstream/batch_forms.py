@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,31 @@ class Padded(NamedTuple):
     shapes: Any
 
 
+class Texts(NamedTuple):
+    """Text or bytes, one piece a row, as they are stored.
+
+    Attributes:
+        pieces: Views of the shards, None for a null.
+        is_text: Whether they are UTF-8, else bytes.
+        has_nulls: Whether one may be None.
+    """
+
+    pieces: list[memoryview | None]
+    is_text: bool
+    has_nulls: bool
+
+    def values(self) -> list[Any]:
+        """Give each as an object of its own: str, bytes or None."""
+        if not self.has_nulls:
+            # There is a step a row, which the other branch would make half as long again.
+            pieces = cast(list[memoryview], self.pieces)
+            if self.is_text:
+                return [piece.tobytes().decode() for piece in pieces]
+            return [piece.tobytes() for piece in pieces]
+        stored = [None if piece is None else piece.tobytes() for piece in self.pieces]
+        return [None if piece is None else piece.decode() for piece in stored] if self.is_text else [*stored]
+
+
 class BatchForm(ABC):
     """How to hand over the columns of a batch. Each method is told the column's name, for its errors."""
 
@@ -58,6 +83,10 @@ class BatchForm(ABC):
     @abstractmethod
     def objects(self, column: str, values: list[Any]) -> Any:
         """Hand over Python objects, None for a null."""
+
+    def texts(self, column: str, texts: Texts) -> Any:
+        """Hand over text or bytes."""
+        return self.objects(column, texts.values())
 
     @abstractmethod
     def array(self, values: AnyArray) -> Any:
@@ -83,6 +112,9 @@ class NumpyForm(BatchForm):
     def array(self, values: AnyArray) -> Any:
         """Hand it over as it is."""
         return values
+
+
+NUMPY_FORM = NumpyForm()
 
 
 def lay_end_to_end(column: str, arrays: Sequence[AnyArray | None]) -> Ragged:

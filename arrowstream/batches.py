@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from arrowstream.batch_forms import BatchForm, lay_end_to_end, pad
+from arrowstream.batch_forms import BatchForm, Texts, lay_end_to_end, pad
 from arrowstream.columns import Encoding
 from arrowstream.errors import EncodingError, MissingDependencyError
-from arrowstream.gather import Gatherer, Rows
+from arrowstream.gather import Gathered, Gatherer, Rows
 from arrowstream.padding import PADDING
 from arrowstream.per_process import PerProcess
 from arrowstream.prefetch import Prefetcher
@@ -106,10 +106,12 @@ class ColumnBatchReader:
         """Add the column."""
         return {**batch, PADDING: self._form.array(padding)}
 
-    def _column(self, name: str, encoding: Encoding, values: Rows | list[Any]) -> Any:
+    def _column(self, name: str, encoding: Encoding, values: Gathered) -> Any:
         form = self._form
         if isinstance(values, Rows):
             return form.rows(name, values.values, values.valid)
+        if isinstance(values, Texts):
+            return form.texts(name, values)
         late = encoding.late()
         if late is not None and self._images == "pil":
             return _decode(name, late.image, values, self._num_threads)
@@ -127,25 +129,30 @@ class ColumnBatchReader:
 def make_batch_reader(
     reader: Reader,
     columns: Sequence[str] | None,
-    as_: str,
-    forms: Mapping[str, BatchForm],
+    form: BatchForm | None,
     *,
     images: Images,
     ragged: RaggedForm | None,
     num_threads: int | None,
 ) -> BatchReader:
-    """Make what reads batches in one form; its arguments are those of ``StreamingDataset.batches``.
+    """Make what reads batches in one form; its other arguments are those of ``StreamingDataset.batches``.
+
+    Args:
+        reader: Opens the shards.
+        columns: The columns to read; None: all.
+        form: What ``form_for`` gave.
+        images: What images become.
+        ragged: What arrays of many shapes become.
+        num_threads: That decode images.
 
     Raises:
         ValueError: An argument has an unknown value.
         MissingColumnError: There is no such column.
-        MissingDependencyError: Tensors are wanted, and the forms that the dataset knows are without them.
     """
     if num_threads is not None and num_threads < 1:
         raise ValueError(f"num_threads is {num_threads}; expected at least 1")
     _check_one_of("images", images, ("pil", "array"))
     _check_one_of("ragged", ragged, (None, "offsets", "pad"))
-    form = form_for(as_, forms)
     if form is None:
         return ArrowBatchReader(reader, columns)
     gatherer = Gatherer(reader, columns, form.make_window)

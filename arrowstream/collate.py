@@ -63,5 +63,8 @@ class TorchForm(BatchForm):
         return torch.from_numpy(values)
 
 
+TORCH_FORM = TorchForm()
+
+
 def _first_line(error: BaseException) -> str:
     return str(error).partition("\n")[0]

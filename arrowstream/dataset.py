@@ -1,14 +1,14 @@
 """The dataset: samples of any number of streams, by id or one after the other in the order of a plan."""
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from arrowstream.batch_forms import BatchForm, NumpyForm
-from arrowstream.batches import BatchReader, Images, RaggedForm, check_batch_size, make_batch_reader
+from arrowstream.batch_forms import NUMPY_FORM, BatchForm
+from arrowstream.batches import BatchReader, Images, RaggedForm, check_batch_size, form_for, make_batch_reader
 from arrowstream.by_id import SamplesById
 from arrowstream.cursor import Cursor
 from arrowstream.map_style import MapStyleDataset
@@ -245,7 +245,6 @@ class StreamingDataset(SamplesById, Resumable):
         ragged: RaggedForm | None = None,
         num_threads: int | None = None,
         num_ahead: int = 0,
-        take_memory: Callable[[int], Any] | None = None,
     ) -> Iterator[Any]:
         """Go through this process's share of the next epoch, a batch at a time.
 
@@ -263,9 +262,6 @@ class StreamingDataset(SamplesById, Resumable):
                 up with zeros; None: what ``default_collate`` or NumPy makes of them, if anything.
             num_threads: That decode images. None: one for each core, or one in a worker process of a loader.
             num_ahead: Batches that a thread may read ahead, where that pays; they count when they are given out.
-            take_memory: Is asked for the memory of each tensor whose values are of one size: called with a number of
-                bytes, it gives a tensor of uint8 with as many, aligned to 64 bytes; so batches can be read into memory
-                that is pinned, shared, or was read into before. None: it is new.
 
         Returns:
             Batches that own their memory: dictionaries of columns, or tables.
@@ -276,14 +272,29 @@ class StreamingDataset(SamplesById, Resumable):
             MissingDependencyError: Tensors were asked for, and this class knows nothing of torch.
             EncodingError: While iterating: values have no such form; the message names the column and the ways out.
         """
+        form = form_for(as_, self._batch_forms())
+        return self._batches(
+            form, batch_size, columns, images=images, ragged=ragged, num_threads=num_threads, num_ahead=num_ahead
+        )
+
+    def _batches(
+        self,
+        form: BatchForm | None,
+        batch_size: int | None,
+        columns: Sequence[str] | None = None,
+        *,
+        images: Images = "pil",
+        ragged: RaggedForm | None = None,
+        num_threads: int | None = None,
+        num_ahead: int = 0,
+    ) -> Iterator[Any]:
+        """Do what ``batches`` says, in any form; None is Arrow's."""
         batch_size = check_batch_size(batch_size if batch_size is not None else self.batch_size)
-        if take_memory is not None and as_ != "torch":
-            raise ValueError(f"take_memory= gives tensors their memory, and as_ is {as_!r}")
         num_threads = 1 if num_threads is None and self._worker() else num_threads
-        key = (tuple(columns) if columns is not None else None, as_, images, ragged, num_threads, take_memory)
+        key = (form, tuple(columns) if columns is not None else None, images, ragged, num_threads)
         # What an epoch found out serves the next one; epochs at the same time have one each.
         batch_reader = self._idle_batch_readers.pop(key, None) or self._make_batch_reader(
-            columns, as_, images=images, ragged=ragged, num_threads=num_threads, take_memory=take_memory
+            form, columns, images=images, ragged=ragged, num_threads=num_threads
         )
         return self._iterate_batches(batch_reader, key, batch_size, num_ahead, self._begin_iteration())
 
@@ -298,21 +309,19 @@ class StreamingDataset(SamplesById, Resumable):
 
     def _make_batch_reader(
         self,
+        form: BatchForm | None,
         columns: Sequence[str] | None,
-        as_: str,
         *,
         images: Images = "pil",
         ragged: RaggedForm | None = None,
         num_threads: int | None = None,
-        take_memory: Callable[[int], Any] | None = None,
     ) -> BatchReader:
-        reader, forms = self._reader or self._load(), self._batch_forms(take_memory)
-        return make_batch_reader(reader, columns, as_, forms, images=images, ragged=ragged, num_threads=num_threads)
+        reader = self._reader or self._load()
+        return make_batch_reader(reader, columns, form, images=images, ragged=ragged, num_threads=num_threads)
 
-    def _batch_forms(self, take_memory: Callable[[int], Any] | None = None) -> dict[str, BatchForm]:
+    def _batch_forms(self) -> dict[str, BatchForm]:
         """Give what columns can be made into; the class for torch knows tensors too."""
-        del take_memory
-        return {"numpy": NumpyForm()}
+        return {"numpy": NUMPY_FORM}
 
     # Processes -------------------------------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """What a loader gets from the process that reads for it: batches, and what there is to know about each."""
 
+import gc
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from time import perf_counter
@@ -8,11 +9,14 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import IterableDataset, default_collate, get_worker_info
 
+from arrowstream.batch_forms import Texts
 from arrowstream.batches import Images
+from arrowstream.collate import TORCH_FORM, TorchForm
 from arrowstream.errors import BatchSizeError
 from arrowstream.slabs import NUM_SPARE, Parcel, SlabPool, SlabTable
+from arrowstream.tensor_window import TakeMemory
 from arrowstream.torch import StreamingDataset
-from arrowstream.transport import Packer, Sent
+from arrowstream.transport import Joined, Packer, Sent
 
 Transform = Callable[[Any], Any]
 
@@ -46,6 +50,22 @@ class Delivery(NamedTuple):
     fetch_s: float
     read_s: float
     collate_s: float
+
+
+class SentForm(TorchForm):
+    """Batches that a worker process sends and does not look at: in memory that is sent, and text as it is stored.
+
+    Args:
+        take_memory: Gives that memory.
+    """
+
+    def __init__(self, take_memory: TakeMemory) -> None:
+        super().__init__(take_memory)
+        self._take = take_memory
+
+    def texts(self, column: str, texts: Texts) -> Any:
+        """Join them."""
+        return super().texts(column, texts) if texts.has_nulls else Joined.of(texts, self._take)
 
 
 class Deliveries(IterableDataset[Any]):
@@ -95,6 +115,7 @@ class Deliveries(IterableDataset[Any]):
             )
         self._table = SlabTable()
         self._packer: Packer | None = None  # of a worker: it lives as long as the process
+        self._form: SentForm | None = None
 
     @property
     def reads_whole_batches(self) -> bool:
@@ -143,9 +164,7 @@ class Deliveries(IterableDataset[Any]):
 
     def _read(self, packer: Packer | None) -> Iterator[tuple[Parcel | None, Delivery]]:
         fetched_s = self._fetched_s()
-        for batch, num_samples, took_s, joined_s in (
-            self._whole(packer) if self.reads_whole_batches else self._collated()
-        ):
+        for batch, num_samples, took_s, joined_s in self._whole() if self.reads_whole_batches else self._collated():
             began = perf_counter()
             changed = self._batch_transform(batch) if self._batch_transform is not None else batch
             num_bytes = bytes_of(changed)
@@ -164,16 +183,17 @@ class Deliveries(IterableDataset[Any]):
         if self._packer is None:
             # One message is being filled, and one may wait in the training process for the other workers' turns.
             self._packer = Packer(SlabPool(self._table, (self._num_ahead + 2) * batches_per_message + NUM_SPARE))
+            if self._batch_transform is None:  # which may keep what it is given
+                self._form = SentForm(self._packer.take)
         return self._packer
 
-    def _whole(self, packer: Packer | None) -> Iterator[tuple[Any, int, float, float]]:
+    def _whole(self) -> Iterator[tuple[Any, int, float, float]]:
         """Give batches, their samples, and the seconds that reading and collating them took."""
         batch_size = self._batch_size or 1
         num_ahead = 0 if get_worker_info() is not None else self._num_ahead
         given, read_s = 0, 0.0
-        # A transform may keep what it is given.
-        memory = packer.take if packer is not None and self._batch_transform is None else None
-        for batch in self.dataset.batches(batch_size, images=self._images, num_ahead=num_ahead, take_memory=memory):
+        form = self._form or TORCH_FORM
+        for batch in self.dataset._batches(form, batch_size, images=self._images, num_ahead=num_ahead):
             cursor = self.dataset._cursor
             if cursor is None:
                 raise RuntimeError("the dataset was pickled or replaced while a loader was reading it")
@@ -217,6 +237,8 @@ class SeesDataset:
 
     def __call__(self, worker_id: int) -> None:
         """Run once in each worker."""
+        # A full collection writes to every object: one alone would copy all that a forked worker has from its parent.
+        gc.freeze()
         worker = get_worker_info()
         if worker is not None and isinstance(worker.dataset, Deliveries):
             object.__setattr__(worker, "dataset", worker.dataset.dataset)  # it refuses plain assignment
@@ -228,6 +250,8 @@ def bytes_of(batch: Any) -> int:
     """Count the bytes of the tensors in a batch."""
     if isinstance(batch, torch.Tensor):
         return batch.numel() * batch.element_size()
+    if isinstance(batch, Joined):
+        return 0  # the loop gets a list of it
     if isinstance(batch, Mapping):
         return sum(map(bytes_of, batch.values()))
     if isinstance(batch, tuple) or (isinstance(batch, list) and batch and not isinstance(batch[0], str | bytes)):

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from arrowstream.batch_forms import Texts
 from arrowstream.columns import Encoding, encoding_of
 from arrowstream.columns.buffers import validity
 from arrowstream.decode import ReadRow, bind_rows
@@ -27,6 +28,7 @@ _SHARE_UNASKED = 16
 # Rows of a shard that was not opened yet fall into a slot that is never bound.
 _NO_SLOT = 0
 _ANY_ROW = 1 << 62
+_NOTHING = memoryview(b"")
 _FLAG: np.dtype[Any] = np.dtype(np.bool_)
 
 
@@ -40,6 +42,9 @@ class Rows(NamedTuple):
 
     values: Any
     valid: AnyArray | None
+
+
+Gathered = Rows | Texts | list[Any]
 
 
 class _Dense:
@@ -79,6 +84,46 @@ class _Dense:
         return Rows(values, None if valid.all() else valid)
 
 
+class _Text:
+    """A column of text or bytes, in the record batches that were bound."""
+
+    def __init__(self, is_text: bool) -> None:
+        self._is_text = is_text
+        self._contents: list[memoryview] = []  # (slots,), as the others
+        self._offsets: list[memoryview] = []
+        self._valid: list[bytes | None] = []
+        self._any_nulls = False
+
+    def resize(self, num_slots: int) -> None:
+        new = num_slots - len(self._contents)
+        self._contents += [_NOTHING] * new
+        self._offsets += [_NOTHING] * new
+        self._valid += [None] * new
+
+    def bind(self, slot: int, encoding: Encoding, array: pa.Array) -> None:
+        pieces = encoding.pieces(array)
+        if pieces is not None:
+            self._contents[slot], self._offsets[slot], _ = pieces
+        self._any_nulls = self._any_nulls or array.null_count > 0
+        self._valid[slot] = validity(array) if array.null_count else None
+
+    def release(self, slot: int) -> None:
+        self._contents[slot] = self._offsets[slot] = _NOTHING
+        self._valid[slot] = None
+
+    def gather(self, slots: list[int], rows: list[int]) -> Texts:
+        contents, offsets, all_valid = self._contents, self._offsets, self._valid
+        pieces: list[memoryview | None] = [
+            contents[slot][(starts := offsets[slot])[row] : starts[row + 1]]
+            for slot, row in zip(slots, rows, strict=True)
+        ]
+        if self._any_nulls:
+            for number, (slot, row) in enumerate(zip(slots, rows, strict=True)):
+                if (valid := all_valid[slot]) is not None and not valid[row]:
+                    pieces[number] = None
+        return Texts(pieces, self._is_text, self._any_nulls)
+
+
 class _Found(NamedTuple):
     """Where samples lie.
 
@@ -99,8 +144,9 @@ class _Found(NamedTuple):
 class Gatherer:
     """Reads rows of shards, many at a time. One thread at a time may use it.
 
-    Columns whose values are of one size are gathered without a Python step a row; the others are read row by row, as
-    samples are, but only these columns; of images the stored bytes are read. What it keeps grows with shards and record
+    Columns whose values are of one size are gathered without a Python step a row; of text and bytes the places are
+    looked up; the others are read row by row, as samples are, but only these columns; of images the stored bytes are
+    read. What it keeps grows with shards and record
     batches, never with samples.
 
     Args:
@@ -135,7 +181,13 @@ class Gatherer:
         self.encodings: dict[str, Encoding] = {name: encoding_of(schema.field(name)) for name in names}
         self._sizes = {name: _size(encoding, schema.field(name)) for name, encoding in self.encodings.items()}
         self._dense = {name: _Dense(make_window(*size)) for name, size in self._sizes.items() if size is not None}
-        self._others = [name for name in names if name not in self._dense]
+        self._texts = {
+            name: _Text(is_text)
+            for name, encoding in self.encodings.items()
+            if (is_text := _is_text(encoding, schema.field(name))) is not None
+        }
+        self._bindable: dict[str, _Dense | _Text] = {**self._dense, **self._texts}
+        self._others = [name for name in names if name not in self._bindable]
         num_shards = len(reader.samples_per_shard)
         self._columns: dict[int, list[tuple[str, int, Encoding]]] = {}  # what stands in a shard, column by column
         self._first_slots: IntArray = np.full(num_shards, _NO_SLOT, np.int64)
@@ -152,7 +204,7 @@ class Gatherer:
 
     def gather(
         self, shards: IntArray, rows: IntArray, batch_size: int, prefetcher: Prefetcher | None = None
-    ) -> Iterator[dict[str, Rows | list[Any]]]:
+    ) -> Iterator[dict[str, Gathered]]:
         """Read rows batch by batch, each when it is asked for.
 
         Args:
@@ -184,17 +236,20 @@ class Gatherer:
             self._give_up()
             yield gathered
 
-    def _gather(self, found: _Found) -> dict[str, Rows | list[Any]]:
+    def _gather(self, found: _Found) -> dict[str, Gathered]:
         slots, rows, addresses = found
-        gathered: dict[str, Rows | list[Any]] = {
+        gathered: dict[str, Gathered] = {
             name: column.gather(places, slots, rows)
             for (name, column), places in zip(self._dense.items(), addresses, strict=True)
         }
-        if not self._others:
+        if not self._texts and not self._others:
             return gathered
-        read_row = self._read_row
-        samples = [read_row[slot](row) for slot, row in zip(slots.tolist(), rows.tolist(), strict=True)]
-        gathered |= {name: [sample[name] for sample in samples] for name in self._others}
+        slot_list, row_list = slots.tolist(), rows.tolist()
+        gathered |= {name: column.gather(slot_list, row_list) for name, column in self._texts.items()}
+        if self._others:
+            read_row = self._read_row
+            samples = [read_row[slot](row) for slot, row in zip(slot_list, row_list, strict=True)]
+            gathered |= {name: [sample[name] for sample in samples] for name in self._others}
         return {name: gathered[name] for name in self.encodings}
 
     def _address(self, slots: IntArray, rows: IntArray) -> _Found:
@@ -227,7 +282,7 @@ class Gatherer:
         self._rows_per_batch[shard] = opened.rows_per_batch
         self._bound = np.concatenate([self._bound, np.zeros(len(opened.reads), np.bool_)])
         self._read_row += [None] * len(opened.reads)
-        for column in self._dense.values():
+        for column in self._bindable.values():
             column.resize(num_slots)
 
     def _find(self, name: str, schema: pa.Schema, shard: int) -> tuple[str, int, Encoding]:
@@ -239,7 +294,7 @@ class Gatherer:
         number = schema.get_field_index(name)
         encoding = encoding_of(schema.field(number)) if number >= 0 else None
         expected = self.encodings[name]
-        if encoding is not None and _size(encoding, schema.field(number)) == self._sizes[name]:
+        if encoding is not None and self._has_kind(name, encoding, schema.field(number)):
             both_at_once = encoding.late() is None and expected.late() is None
             if both_at_once or encoding == expected:
                 return name, number, encoding
@@ -247,6 +302,10 @@ class Gatherer:
             f"column {name!r} is {expected.name} in the first shard and {encoding.name if encoding else 'missing'} in "
             f"shard {shard} ({self._reader.name_of(shard)}), which one batch cannot hold; leave it out with columns="
         )
+
+    def _has_kind(self, name: str, encoding: Encoding, field: pa.Field) -> bool:
+        expected = self.encodings[name], self._reader.schema.field(name)
+        return _size(encoding, field) == self._sizes[name] and _is_text(encoding, field) == _is_text(*expected)
 
     def _bind(self, slot: int, shard: int, prefetcher: Prefetcher | None) -> None:
         """Take note of where the rows of a record batch lie."""
@@ -263,9 +322,9 @@ class Gatherer:
         others: list[tuple[str, Encoding, pa.Array]] = []
         for name, number, encoding in self._columns[shard]:
             array = batch.column(number)
-            dense = self._dense.get(name)
-            if dense is not None:
-                dense.bind(slot, encoding, array)
+            column = self._bindable.get(name)
+            if column is not None:
+                column.bind(slot, encoding, array)
             else:
                 others.append((name, encoding.stored(), array))
         if others:
@@ -303,7 +362,7 @@ class Gatherer:
         self._opened.pop(slot, None)
         self._alone.pop(slot, None)
         self._read_row[slot] = None
-        for column in self._dense.values():
+        for column in self._bindable.values():
             column.release(slot)
 
 
@@ -312,3 +371,9 @@ def _size(encoding: Encoding, field: pa.Field) -> tuple[np.dtype[Any], tuple[int
     # Not an empty table: pa.array() imports pandas where that is installed, half a second in each worker process.
     rows = encoding.rows(pa.nulls(0, field.type))
     return (rows.dtype, rows.shape[1:]) if rows is not None else None
+
+
+def _is_text(encoding: Encoding, field: pa.Field) -> bool | None:
+    """Tell whether the values of a column are text or bytes as they are stored; None: they are something else."""
+    pieces = encoding.pieces(pa.nulls(0, field.type))
+    return pieces.is_text if pieces is not None else None

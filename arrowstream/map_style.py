@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from arrowstream.batches import BatchReader, Images, RaggedForm
+from arrowstream.batches import BatchReader, Images, RaggedForm, form_for
 from arrowstream.plan.state import Position
 from arrowstream.prefetch import Prefetcher
 
@@ -193,8 +193,9 @@ class MapStyleDataset:
 
     def _make_batch_reader(self, as_: str) -> BatchReader:
         num_threads = 1 if self.samples._worker() else None
+        form = form_for(as_, self.samples._batch_forms())
         return self.samples._make_batch_reader(
-            self._columns, as_, images=self._images, ragged=self._ragged, num_threads=num_threads
+            form, self._columns, images=self._images, ragged=self._ragged, num_threads=num_threads
         )
 
     def __getstate__(self) -> dict[str, Any]:

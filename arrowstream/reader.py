@@ -137,12 +137,13 @@ class Reader:
             opened = whole.get(shard) or partial.get(shard)
             if opened is None:
                 opened = opener.open_rows(shard, np.array([row_of_shard]), prefetcher)
-            batch, row = divmod(row_of_shard, opened.rows_per_batch)
+            rows_per_batch = opened.rows_per_batch
+            batch = row_of_shard // rows_per_batch
             read = opened.reads[batch]
             if read is None:
                 opened = opener.open_rows(shard, np.array([row_of_shard]), prefetcher)
                 read = opened.reads[batch] or opened.open_batch(batch)
-            yield read(row)
+            yield read(row_of_shard - batch * rows_per_batch)
 
     def take(self, ids: IntArray, columns: Sequence[str] | None, prefetcher: Prefetcher | None = None) -> pa.Table:
         """Read many samples as a table.

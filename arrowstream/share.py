@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from time import perf_counter
 from typing import Any
 
@@ -55,26 +56,31 @@ class Share:
         Args:
             get: Makes a sample of an id, its shard being open; None: the samples as they are stored.
         """
-        samples = self._read_each(get)
+        # Joined without a generator: each one that a sample passes through costs it 30 ns.
+        samples: Iterator[Any] = chain.from_iterable(self._read_chunks(get))
         if self.marks_padding:
             padding_at = self.plan.padding_at(self.world, self.position)
             samples = mark_padding(samples, padding_at, self.position.skipped)
-        yield from samples
-
-    def _read_each(self, get: Callable[[int], Any] | None) -> Iterator[Any]:
-        reader, prefetcher = self.reader, self._prefetcher
         self._foresee()
         try:
-            for ids, shards, rows in self._look_ahead():
-                places = self.cursor.follow(shards.tolist())
-                if get is not None:
-                    for shard, row, sample_id in zip(places, rows.tolist(), ids, strict=True):
-                        reader.make_ready(shard, row, prefetcher)
-                        yield get(sample_id)
-                else:
-                    yield from reader.read_each(places, rows.tolist(), prefetcher)
+            yield from samples
         finally:
-            prefetcher.cancel()
+            self._prefetcher.cancel()
+
+    def _read_chunks(self, get: Callable[[int], Any] | None) -> Iterator[Iterator[Any]]:
+        for ids, shards, rows in self._look_ahead():
+            places = self.cursor.follow(shards.tolist())
+            if get is None:
+                yield self.reader.read_each(places, rows.tolist(), self._prefetcher)
+            else:
+                yield self._get_each(get, ids, places, rows.tolist())
+
+    def _get_each(
+        self, get: Callable[[int], Any], ids: IntArray, shards: Iterator[int], rows: list[int]
+    ) -> Iterator[Any]:
+        for shard, row, sample_id in zip(shards, rows, ids, strict=True):
+            self.reader.make_ready(shard, row, self._prefetcher)
+            yield get(sample_id)
 
     def batches(self, batch_reader: BatchReader, batch_size: int, num_ahead: int = 0) -> Iterator[Any]:
         """Read batch by batch; the last one may be short.

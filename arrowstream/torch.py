@@ -2,7 +2,7 @@
 
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from torch import distributed
@@ -11,9 +11,9 @@ from torch.utils.data import Dataset, DistributedSampler, IterableDataset, get_w
 from arrowstream import dataset, local, map_style, sequences
 from arrowstream.accelerate import check_shared_out_once
 from arrowstream.batch_forms import BatchForm
-from arrowstream.collate import TorchForm
+from arrowstream.collate import TORCH_FORM
 from arrowstream.cursor import Cursor
-from arrowstream.tensor_window import TakeMemory
+from arrowstream.small_tensors import send_inline
 from arrowstream.world import World
 
 
@@ -39,6 +39,16 @@ class MapStyleDataset(map_style.MapStyleDataset, Dataset[Any]):
 
     _sampler_class: ClassVar[type[map_style.PlanSampler]] = PlanSampler
 
+    def __getitems__(self, ids: Sequence[int]) -> Any:
+        """Read a batch, as PyTorch's loader asks for it: its shards are fetched side by side.
+
+        Raises:
+            IndexError: An id is out of bounds.
+        """
+        if get_worker_info() is not None:
+            send_inline()
+        return super().__getitems__(ids)
+
 
 class StreamingDataset(dataset.StreamingDataset, IterableDataset[Any]):
     """The dataset as an ``IterableDataset``: a loader's workers share out each epoch.
@@ -50,8 +60,8 @@ class StreamingDataset(dataset.StreamingDataset, IterableDataset[Any]):
     _iterations = 0  # of this copy: a persistent worker begins one epoch after the other
     _parent: tuple[int, World] | None = None  # who pickled this copy: its process id, and its rank
 
-    def _batch_forms(self, take_memory: TakeMemory | None = None) -> dict[str, BatchForm]:
-        return {"torch": TorchForm(take_memory), **super()._batch_forms(take_memory)}
+    def _batch_forms(self) -> dict[str, BatchForm]:
+        return {"torch": TORCH_FORM, **super()._batch_forms()}
 
     def _job(self) -> World:
         """Tell which rank of how many this is, as torch.distributed has it where it is initialised."""
@@ -69,6 +79,11 @@ class StreamingDataset(dataset.StreamingDataset, IterableDataset[Any]):
     def _begin_iteration(self) -> tuple[World, Cursor]:
         self._check_shared_out_once()
         return super()._begin_iteration()
+
+    def _iterate(self, world: World, cursor: Cursor) -> Iterator[Any]:
+        if get_worker_info() is not None:
+            send_inline()  # what a loader makes of samples: batches() has whole ones, and ways of its own to send them
+        return super()._iterate(world, cursor)
 
     def _check_shared_out_once(self) -> None:
         if self._world().num_ranks > 1:

@@ -10,12 +10,15 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
 from multiprocessing.reduction import ForkingPickler
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
+import numpy as np
 import torch
 
+from arrowstream.batch_forms import Texts
 from arrowstream.errors import ArrowStreamError
 from arrowstream.slabs import Parcel, SlabPool
+from arrowstream.tensor_window import TakeMemory
 
 #: Of the places of tensors: a cache line, which vector instructions like.
 _ALIGNMENT = 64
@@ -47,6 +50,45 @@ class Packed(NamedTuple):
 
     memory: torch.Tensor | None
     layout: Any
+
+
+class Joined(NamedTuple):
+    """Text or bytes of a batch, end to end; the loop gets a list.
+
+    Attributes:
+        content: uint8 of shape (bytes,).
+        ends: Where each ends, int64 of shape (n,).
+        is_text: Whether they are UTF-8, else bytes.
+    """
+
+    content: Any
+    ends: Any
+    is_text: bool
+
+    @classmethod
+    def of(cls, texts: Texts, take_memory: TakeMemory) -> "Joined":
+        """Join what has no nulls.
+
+        Args:
+            texts: The texts.
+            take_memory: Gives the memory.
+        """
+        joined = np.frombuffer(b"".join(cast(list[memoryview], texts.pieces)), np.uint8)
+        content = take_memory(len(joined))
+        content.numpy()[:] = joined
+        lengths = np.fromiter(map(len, cast(list[memoryview], texts.pieces)), np.int64, len(texts.pieces))
+        ends = take_memory(lengths.nbytes).view(torch.int64)
+        np.cumsum(lengths, out=ends.numpy())
+        return cls(content, ends, texts.is_text)
+
+    def values(self) -> list[str] | list[bytes]:
+        """Cut it into objects."""
+        content = self.content.numpy().tobytes()
+        ends = self.ends.tolist()
+        places = zip([0, *ends], ends, strict=False)
+        if self.is_text:
+            return [content[start:end].decode() for start, end in places]
+        return [content[start:end] for start, end in places]
 
 
 class Message(NamedTuple):
@@ -181,7 +223,7 @@ class Packer:
             tensors.append((found, tensor))
             return found
 
-        layout = _walk(batch, torch.Tensor, place)
+        layout = _walk(batch, torch.Tensor, place)  # those in Joined too
         if not tensors:
             self._end = 0
             return None, layout
@@ -202,7 +244,15 @@ class Packer:
 def unpack(packed: Packed) -> Any:
     """Give the batch back; its tensors share the memory, each in its own part."""
     memory = packed.memory
-    return packed.layout if memory is None else _walk(packed.layout, Place, lambda place: _slice(memory, place))
+    if memory is None:
+        return packed.layout
+
+    def find(value: Any) -> Any:
+        if isinstance(value, Place):
+            return _slice(memory, value)
+        return Joined(_slice(memory, value.content), _slice(memory, value.ends), value.is_text).values()
+
+    return _walk(packed.layout, (Place, Joined), find)
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:
@@ -220,7 +270,7 @@ def _slice(memory: torch.Tensor, place: Place) -> torch.Tensor:
     return memory[place.start : place.start + place.num_bytes].view(dtype).view(place.shape)
 
 
-def _walk(value: Any, kind: type, change: Callable[[Any], Any]) -> Any:
+def _walk(value: Any, kind: type | tuple[type, ...], change: Callable[[Any], Any]) -> Any:
     """Rebuild containers with every value of a kind changed."""
     if isinstance(value, kind):
         return change(value)

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from arrowstream.columns.buffers import AnyArray
 from arrowstream.columns.describe import describe
-from arrowstream.columns.encoding import Encoding, RowReader, single_array
+from arrowstream.columns.encoding import Encoding, Pieces, RowReader, single_array
 from arrowstream.columns.nested import is_list
 from arrowstream.columns.temporal import reads_as_datetime, temporal_reader
 from arrowstream.errors import EncodingError
@@ -65,6 +65,10 @@ class ArrowEncoding(Encoding):
     def rows(self, array: pa.Array) -> AnyArray | None:
         """View what an encoding of ours views."""
         return self._native.rows(array) if self._native is not None else None
+
+    def pieces(self, array: pa.Array) -> Pieces | None:
+        """View what an encoding of ours views."""
+        return self._native.pieces(array) if self._native is not None else None
 
     def _reader(self, array: pa.Array) -> RowReader:
         return temporal_reader(array) if reads_as_datetime(array.type) else RowReader("$v[r].as_py()", {"v": array})

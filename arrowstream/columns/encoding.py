@@ -34,6 +34,20 @@ class RowReader(NamedTuple):
     values: dict[str, object]
 
 
+class Pieces(NamedTuple):
+    """Where values lie end to end.
+
+    Attributes:
+        content: The bytes of all.
+        offsets: Where each begins, and the last one ends; n + 1 integers.
+        is_text: Whether they are UTF-8, else bytes.
+    """
+
+    content: memoryview
+    offsets: memoryview
+    is_text: bool
+
+
 class Encoding(ABC):
     """How the values of one column are stored.
 
@@ -137,6 +151,11 @@ class Encoding(ABC):
         Returns:
             None: values of this encoding are not all of one size.
         """
+        del array
+        return None
+
+    def pieces(self, array: pa.Array) -> "Pieces | None":
+        """Tell where the values of a column lie that are text or bytes as they are; None: this encoding's are not."""
         del array
         return None
 

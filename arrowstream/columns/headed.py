@@ -17,7 +17,7 @@ from arrowstream.columns.buffers import AnyArray
 from arrowstream.columns.describe import describe
 from arrowstream.columns.encoding import RowReader
 from arrowstream.columns.parsing import named
-from arrowstream.columns.text import SLICE, BytesEncoding, slices
+from arrowstream.columns.text import SLICE, BinaryEncoding, slices
 from arrowstream.errors import EncodingError
 
 _CODES = {
@@ -32,7 +32,7 @@ _MAX_NDIM = 63
 _WIDTHS = "BHIQ"  # of a dimension: 1 << k bytes
 
 
-class HeadedArrayEncoding(BytesEncoding):
+class HeadedArrayEncoding(BinaryEncoding):
     """Arrays of any dtype and shape, read as writable copies."""
 
     ragged = True

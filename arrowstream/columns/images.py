@@ -16,14 +16,14 @@ from arrowstream.columns.describe import describe
 from arrowstream.columns.encoding import Encoding, RowReader
 from arrowstream.columns.parsing import named
 from arrowstream.columns.pixels import Late, file_image, file_pixels, jpeg_pixels, pillow
-from arrowstream.columns.text import SLICE, BytesEncoding, slices
+from arrowstream.columns.text import SLICE, BinaryEncoding, BytesEncoding, slices
 from arrowstream.errors import EncodingError
 
 _MAGIC = {"jpeg": b"\xff\xd8\xff", "png": b"\x89PNG\r\n\x1a\n"}
 _PIL_HEADER = struct.Struct("<III")  # width, height, length of the mode's name
 
 
-class ImageEncoding(BytesEncoding):
+class ImageEncoding(BinaryEncoding):
     """Images as bytes; ``read`` turns the bytes of one into a PIL image."""
 
     read: Callable[[memoryview], Any]

@@ -11,7 +11,7 @@ from arrowstream.columns.arrow_types import is_text
 from arrowstream.columns.describe import describe
 from arrowstream.columns.encoding import Encoding, RowReader
 from arrowstream.columns.parsing import named
-from arrowstream.columns.text import SLICE, TEXT, BytesEncoding, slices
+from arrowstream.columns.text import SLICE, TEXT, BinaryEncoding, slices
 from arrowstream.errors import EncodingError
 
 
@@ -47,7 +47,7 @@ class JsonEncoding(Encoding):
         return super()._from_arrow(array)
 
 
-class PickleEncoding(BytesEncoding):
+class PickleEncoding(BinaryEncoding):
     """Any object that pickles."""
 
     unsafe = True

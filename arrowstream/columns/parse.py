@@ -34,7 +34,7 @@ _NAMED: dict[str, Callable[[str], Encoding]] = {
     "image": lambda _: AnyImageEncoding(),
     "bool": lambda _: BoolEncoding(),
     "str": StrEncoding,
-    "bytes": BytesEncoding,
+    "bytes": lambda _: BytesEncoding(),
     "ndarray": lambda _: HeadedArrayEncoding(),
     "pil": lambda _: PixelsEncoding(),
     "jpegarray": lambda name: ImageListEncoding(name, ImageFileEncoding("jpeg")),

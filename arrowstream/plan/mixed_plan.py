@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arrowstream.errors import StateMismatchError
+from arrowstream.plan.grouping import places_by_number
 from arrowstream.plan.mixing import Mixing
 from arrowstream.plan.mosaic.weights import Weight, apply_weights
 from arrowstream.plan.order import MOST_CANONICAL_NODES, Order, default_canonical_nodes
@@ -103,14 +104,27 @@ class MixedPlan(PositionedPlan):
             Sample ids over all streams, int64 of shape (n,).
         """
         streams, counts = self._mixing.locate(epoch * self.epoch_size + positions)  # (n,) each
-        passes, within = np.divmod(counts, self._sizes[streams])
-        by_pass = np.lexsort((passes, streams))
-        changes = (np.diff(streams[by_pass]) != 0) | (np.diff(passes[by_pass]) != 0)
         ids = np.empty_like(positions)
-        for members in np.split(by_pass, np.flatnonzero(changes) + 1):
-            if len(members):
-                stream, number = int(streams[members[0]]), int(passes[members[0]])
-                ids[members] = self._first_ids[stream] + self._order(stream, number).samples_at(within[members])
+        for members in places_by_number(streams, len(self._sizes)):
+            stream = int(streams[members[0]])
+            ids[members] = self._first_ids[stream] + self._of_stream(stream, counts[members])
+        return ids
+
+    def _of_stream(self, stream: int, counts: IntArray) -> IntArray:
+        """Tell which of a stream's samples come when so many of it came before, over all passes; int64 of shape (n,).
+
+        Counting of ids begins anew with the stream.
+        """
+        size = int(self._sizes[stream])
+        first, last = int(counts.min()) // size, int(counts.max()) // size
+        within = counts - first * size
+        if first == last:
+            return self._order(stream, first).samples_at(within)
+        passes = within // size
+        ids = np.empty_like(counts)
+        for members in places_by_number(passes, last - first + 1):
+            number = int(passes[members[0]])
+            ids[members] = self._order(stream, first + number).samples_at(within[members] - number * size)
         return ids
 
     def dealt(self, positions: IntArray, job: World, start: Position) -> IntArray:
@@ -120,6 +134,8 @@ class MixedPlan(PositionedPlan):
         samples of a row, and so of a step, stay the same.
         """
         num_positions, num_ranks = self.num_positions(job, start.epoch), job.num_ranks
+        if num_ranks == 1:
+            return positions
         rows, lanes = np.divmod(positions - start.sample, num_ranks)
         first = start.sample + rows * num_ranks
         turned = first + (lanes + _scatter(start.epoch * self.epoch_size + first) % num_ranks) % num_ranks

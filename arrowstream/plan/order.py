@@ -13,11 +13,13 @@ A block of B samples moves a sample by less than B, twice. So a unit is live, fr
 most 2 B positions of its run more than it would be unshuffled.
 """
 
-from functools import lru_cache
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
 
+from arrowstream.plan.block_shuffle import BlockShuffle
 from arrowstream.spans import Spans
 
 IntArray = npt.NDArray[np.int64]
@@ -89,13 +91,15 @@ class Order:
         self.canonical_nodes = canonical_nodes
         self._shuffle = shuffle
         self._key = (seed, epoch)
-        self._block_size = max(int(block_size) // self.canonical_nodes, 2)
         nodes = np.arange(self.canonical_nodes, dtype=np.int64)
         # Canonical node c has the positions c, c + C, c + 2C, …
         self._run_lengths = (self.num_samples - nodes + self.canonical_nodes - 1) // self.canonical_nodes  # (C,)
         self._run_starts = np.cumsum(self._run_lengths) - self._run_lengths  # (C,)
-        # A run works on three blocks at a time. Kept by the order and not by the process: blocks may be large.
-        self._block_permutation = lru_cache(maxsize=4 * self.canonical_nodes)(_permutation)
+        # A block of twice the longest run holds it in both passes, as any larger one does.
+        longest = max(int(self._run_lengths[0]), 1)
+        self._block_size = min(max(int(block_size) // self.canonical_nodes, 2), 2 * longest)
+        # Kept by the order and not by the process: blocks may be large.
+        self._passes: dict[bool, list[tuple[BlockShuffle, BlockShuffle]]] = {False: [], True: []}  # by direction
         if shuffle:
             self._lay_out(samples_per_shard, rows_per_unit)
 
@@ -135,14 +139,16 @@ class Order:
         Returns:
             Sample ids, int64 of shape (n,).
         """
-        nodes, within = np.divmod(positions, self.canonical_nodes)[::-1]  # (n,) each
+        within = positions // self.canonical_nodes  # (n,)
+        nodes = positions - within * self.canonical_nodes  # (n,); np.divmod takes twice as long
         if not self._shuffle:
             return np.asarray(self._run_starts[nodes] + within)
         # A sample moves through the first pass, then the second; from a position back to its sample it is the reverse.
-        within = self._permute(nodes, within, _SECOND_PASS, back=True)
-        within = self._permute(nodes, within, _FIRST_PASS, back=True)
-        places = self._run_starts[nodes] + within
-        return np.asarray(places + self._shift[self._pieces.find(places)])
+        with self._both_passes(back=True) as (first, second):
+            within = first.move(nodes, second.move(nodes, within))
+        within += self._run_starts[nodes]  # now places
+        within += self._shift[self._pieces.find(within)]
+        return within
 
     def positions_of(self, ids: IntArray) -> IntArray:
         """Tell at which positions of the epoch these samples stand; the inverse of :meth:`samples_at`.
@@ -157,8 +163,8 @@ class Order:
         nodes = np.searchsorted(self._run_starts, places, side="right") - 1
         within = places - self._run_starts[nodes]
         if self._shuffle:
-            within = self._permute(nodes, within, _FIRST_PASS, back=False)
-            within = self._permute(nodes, within, _SECOND_PASS, back=False)
+            with self._both_passes(back=False) as (first, second):
+                within = second.move(nodes, first.move(nodes, within))
         return np.asarray(within * self.canonical_nodes + nodes)
 
     def stretches(self, samples_per_shard: IntArray) -> tuple[IntArray, IntArray, IntArray, IntArray]:
@@ -188,31 +194,27 @@ class Order:
             last = np.minimum((last // size + 2) * size - half, self._run_lengths[nodes]) - 1
         return starts + shift, nodes, first * self.canonical_nodes + nodes, last * self.canonical_nodes + nodes
 
+    @contextmanager
+    def _both_passes(self, *, back: bool) -> Iterator[tuple[BlockShuffle, BlockShuffle]]:
+        """Lend the passes to one thread; a second one at the same time, or a process forked meanwhile, gets its own."""
+        spare = self._passes[back]
+        try:
+            passes = spare.pop()
+        except IndexError:
+            keys, size = [(*self._key, number) for number in (_FIRST_PASS, _SECOND_PASS)], self._block_size
+            # A block of the second pass lies across two of the first.
+            passes = (
+                BlockShuffle(keys[0], self._run_lengths, size, offset=0, kept=2, back=back),
+                BlockShuffle(keys[1], self._run_lengths, size, offset=size // 2, kept=1, back=back),
+            )
+        yield passes
+        spare[:] = [passes]
+
     def _places_of(self, ids: IntArray) -> IntArray:
         first_ids = self._piece_starts + self._shift  # (pieces,)
         by_id = np.argsort(first_ids)
         pieces = by_id[np.searchsorted(first_ids, ids, side="right", sorter=by_id) - 1]
         return np.asarray(ids - self._shift[pieces])
-
-    def _permute(self, nodes: IntArray, within: IntArray, which: int, *, back: bool) -> IntArray:
-        """Take samples of runs through one pass, or back from where they stand after it to where they stood before."""
-        offset = self._block_size // 2 if which == _SECOND_PASS else 0
-        blocks = (within + offset) // self._block_size
-        permuted = np.empty_like(within)
-        # Sorted by block rather than masked block by block: 64 canonical nodes have hundreds of blocks in a chunk.
-        order = np.lexsort((blocks, nodes))
-        changes = (np.diff(nodes[order]) != 0) | (np.diff(blocks[order]) != 0)
-        for members in np.split(order, np.flatnonzero(changes) + 1):
-            if not len(members):
-                continue
-            node, block = int(nodes[members[0]]), int(blocks[members[0]])
-            start = max(block * self._block_size - offset, 0)
-            stop = min((block + 1) * self._block_size - offset, int(self._run_lengths[node]))
-            permutation = self._block_permutation((*self._key, node, which, block), stop - start)
-            if not back:
-                permutation = np.argsort(permutation)  # of a permutation: its inverse
-            permuted[members] = start + permutation[within[members] - start]
-        return permuted
 
 
 def cut_into_units(first_ids: IntArray, lengths: IntArray, rows_per_unit: IntArray) -> tuple[IntArray, IntArray]:
@@ -223,9 +225,3 @@ def cut_into_units(first_ids: IntArray, lengths: IntArray, rows_per_unit: IntArr
     left = np.repeat(lengths, counts) - offsets
     rows = np.repeat(np.where(rows_per_unit > 0, rows_per_unit, lengths), counts)
     return np.repeat(first_ids, counts) + offsets, np.minimum(left, rows)
-
-
-def _permutation(key: tuple[int, ...], length: int) -> IntArray:
-    permutation = np.random.default_rng(key).permutation(length)
-    permutation.setflags(write=False)
-    return permutation

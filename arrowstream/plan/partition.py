@@ -66,12 +66,13 @@ def endless_positions(
     steps = -(-rank_samples // batch_size)
     own_steps = range(world.worker, steps, world.workers_per_rank)
     steps_at_once = max(chunk // batch_size, 1)
-    within = np.arange(batch_size, dtype=np.int64)
+    of_step = start + lane_of(world) + world.num_ranks * np.arange(batch_size, dtype=np.int64)  # (batch,), of step 0
     for first in range(0, len(own_steps), steps_at_once):
-        chunk_steps = np.array(own_steps[first : first + steps_at_once], np.int64)
-        local = (chunk_steps[:, None] * batch_size + within).reshape(-1)  # (steps * batch,), counted within the rank
-        local = local[local < rank_samples]
-        yield start + lane_of(world) + world.num_ranks * local
+        taken = own_steps[first : first + steps_at_once]
+        firsts = np.arange(taken.start, taken.stop, taken.step, dtype=np.int64) * (batch_size * world.num_ranks)
+        positions = (firsts[:, None] + of_step).reshape(-1)  # (steps * batch,)
+        missing = max((taken[-1] + 1) * batch_size - rank_samples, 0)  # only a rank's last step is short
+        yield positions[: len(positions) - missing]
 
 
 def padding_at(num_samples: int, world: World, batch_size: int, *, start: int = 0) -> int | None:

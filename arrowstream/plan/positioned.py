@@ -113,7 +113,10 @@ class PositionedPlan(ABC):
             start=position.sample,
             tail=self.tail,
         ):
-            ids = order.samples_at(skips.full(self.dealt(positions, job, position) % num_positions))
+            read = self.dealt(positions, job, position)
+            if read.max() >= num_positions:  # a division takes as long as half the order, and the end comes once
+                read = read % num_positions
+            ids = order.samples_at(skips.full(read))
             for first in range(0, len(ids), CHUNK):
                 yield ids[first : first + CHUNK]
 

@@ -38,6 +38,8 @@ class Skips:
 
     def full(self, positions: IntArray) -> IntArray:
         """Turn positions of the shorter epoch into those of the full one, int64 of shape (n,)."""
+        if not self.runs:
+            return positions
         runs = np.array(self.runs, np.int64).reshape(-1, 2)
         lengths = runs[:, 1] - runs[:, 0]
         before = np.concatenate([[0], np.cumsum(lengths)])  # (runs + 1,), left out before each run

@@ -1,10 +1,11 @@
 """The dataset whose samples are sequences of tokens."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from arrowstream import dataset
-from arrowstream.batches import ArrowBatchReader, BatchReader, Images, RaggedForm, form_for
+from arrowstream.batch_forms import BatchForm
+from arrowstream.batches import ArrowBatchReader, BatchReader, Images, RaggedForm
 from arrowstream.reader import Reader
 from arrowstream.sequences.gather import SequenceBatchReader
 from arrowstream.sequences.packing import Method, Packing, Remainder
@@ -69,20 +70,18 @@ class SequenceDataset(dataset.StreamingDataset):
 
     def _make_batch_reader(
         self,
+        form: BatchForm | None,
         columns: Sequence[str] | None,
-        as_: str,
         *,
         images: Images = "pil",
         ragged: RaggedForm | None = None,
         num_threads: int | None = None,
-        take_memory: Callable[[int], Any] | None = None,
     ) -> BatchReader:
         del images, num_threads
         if ragged is not None:
             raise ValueError(f"ragged is {ragged!r}; the fields of sequences have a form of their own")
         reader = self._reader or self._load()
         assert isinstance(reader, SequenceReader)
-        form = form_for(as_, self._batch_forms(take_memory))
         return ArrowBatchReader(reader, columns) if form is None else SequenceBatchReader(reader, columns, form)
 
     def _settings(self) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """Small datasets of any columns, batches of chosen samples, and comparing them to the bit."""
 
 import math
+import pickle
 from collections.abc import Iterable, Mapping, Sequence
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,11 @@ import numpy as np
 import torch
 
 from arrowstream import MDSWriter, StreamingDataset
-from arrowstream.batches import make_batch_reader
+from arrowstream.batch_forms import BatchForm
+from arrowstream.batches import form_for, make_batch_reader
+from arrowstream.deliveries import SentForm
+from arrowstream.slabs import SlabPool, SlabTable
+from arrowstream.transport import Packer, Sent, unpack
 
 
 def write(out: Path, columns: Mapping[str, Any], samples: Iterable[dict[str, Any]], **arguments: Any) -> Path:
@@ -20,14 +26,26 @@ def write(out: Path, columns: Mapping[str, Any], samples: Iterable[dict[str, Any
 
 
 def read_batch(
-    dataset: StreamingDataset, ids: Sequence[int], as_: str = "torch", columns: Any = None, **arguments: Any
+    dataset: StreamingDataset, ids: Sequence[int], as_: str | BatchForm = "torch", columns: Any = None, **arguments: Any
 ) -> Any:
     """Read the batch of some samples, wherever they stand in the order."""
     reader = dataset._reader or dataset._load()
     chosen = {"images": "pil", "ragged": None, "num_threads": 1, **arguments}
-    batch_reader = make_batch_reader(reader, columns, as_, dataset._batch_forms(), **chosen)
+    form = form_for(as_, dataset._batch_forms()) if isinstance(as_, str) else as_
+    batch_reader = make_batch_reader(reader, columns, form, **chosen)
     numbers = np.asarray(ids, np.int64)
     return next(batch_reader.read(numbers, *reader.locate(numbers), len(numbers) or 1, None))
+
+
+def send_batch(dataset: StreamingDataset, ids: Sequence[int]) -> Any:
+    """Read it as a loader's worker does, and take it through the loader's queue."""
+    table = SlabTable()
+    packer = Packer(SlabPool(table, 2))
+    for _ in range(2):  # the second one lies in shared memory from the start
+        sent = Sent(0, [packer.pack(read_batch(dataset, ids, SentForm(packer.take)))])
+        (packed,) = pickle.loads(ForkingPickler.dumps(sent)).batches
+        arrived = unpack(packed)
+    return arrived
 
 
 def assert_same(left: Any, right: Any, where: str = "") -> None:

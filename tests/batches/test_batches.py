@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from arrowstream import StreamingDataset, dataset
 from arrowstream.batches import whole_batches
+from arrowstream.collate import TorchForm
 from arrowstream.errors import EncodingError, MissingColumnError, MissingDependencyError, MissingShardError
 from arrowstream.gather import Gatherer
 from tests.batches.batches import assert_same, read_batch, write
@@ -186,14 +187,12 @@ def test_tensors_are_read_into_memory_that_the_caller_gives(tmp_path: Path, num_
     before = torch.get_num_threads()
     torch.set_num_threads(num_threads)
     try:
-        (batch,) = StreamingDataset(local=directory).batches(num_rows, take_memory=take)
+        (batch,) = StreamingDataset(local=directory)._batches(TorchForm(take), num_rows)
     finally:
         torch.set_num_threads(before)
     assert {tensor.data_ptr() for tensor in batch.values()} == {memory.data_ptr() for memory in given}
     for number, row in zip(batch["id"].tolist(), batch["noise"], strict=True):
         assert np.array_equal(row, noise(number, 1 << 14))
-    with pytest.raises(ValueError, match="take_memory= gives tensors their memory, and as_ is 'numpy'"):
-        StreamingDataset(local=directory).batches(4, as_="numpy", take_memory=take)
 
 
 def test_a_gatherer_gives_up_the_maps_of_shards(directory: Path) -> None:

@@ -17,7 +17,7 @@ from arrowstream import StreamingDataLoader, StreamingDataset
 from arrowstream.columns import ENCODING_NAMES
 from arrowstream.columns.arrays import ELEMENTS
 from arrowstream.errors import EncodingError
-from tests.batches.batches import assert_same, read_batch, write
+from tests.batches.batches import assert_same, read_batch, send_batch, write
 from tests.columns.samples import ANY_SHAPE, SAMPLES, arrays
 from tests.columns.simple_types import SIMPLE_TYPES, values_of
 
@@ -62,6 +62,7 @@ def assert_as_collated(dataset: StreamingDataset, ids: Sequence[int], *, extende
             assert_same(read_batch(dataset, ids), {"x": [sample["x"] for sample in samples]})
         return False
     assert_same(read_batch(dataset, ids), expected)
+    assert_same(send_batch(dataset, ids), expected)
     return True
 
 

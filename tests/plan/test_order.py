@@ -1,5 +1,8 @@
 """The order of an epoch is a permutation, whatever it is made of, and every position of it stands alone."""
 
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -112,6 +115,38 @@ def test_a_billion_samples_need_no_table() -> None:
     assert len(set(ids.tolist())) == 5
     assert ids.min() >= 0
     assert ids.max() < 10**9
+
+
+def test_however_much_was_read_as_much_memory_is_held() -> None:
+    order = Order(np.full(2000, 10**5), shuffle=True, seed=1, epoch=0, canonical_nodes=8, block_size=1 << 15)
+    order.samples_at(np.arange(8 << 12))
+    tracemalloc.start()
+    try:
+        for start in range(0, 10**8, 10**6):
+            order.samples_at(np.arange(start, start + 8))
+        order.samples_at(np.arange(10**8, 2 * 10**8, 10**5))  # many blocks at once
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 10**5  # a hundred of its blocks would be six megabytes
+
+
+def test_a_block_may_be_far_larger_than_the_data() -> None:
+    orders = [whole(make_order([300, 200], block_size=block_size)).tolist() for block_size in (1000, 1001, 10**15)]
+    assert orders[0] == orders[1] == orders[2]
+    assert sorted(orders[0]) == list(range(500))
+
+
+def test_threads_may_ask_at_the_same_time() -> None:
+    order = make_order([10**5] * 2, block_size=64)
+    expected = whole(order)
+
+    def ask(number: int) -> bool:
+        positions = np.random.default_rng(number).integers(0, 2 * 10**5, 200)
+        return bool((order.samples_at(positions) == expected[positions]).all())
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(ask, range(40)))
 
 
 @pytest.mark.parametrize("shards", [[], [0], [0, 0]])
