@@ -1,6 +1,5 @@
 """What a loader gets from the process that reads for it: batches, and what there is to know about each."""
 
-import gc
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from time import perf_counter
@@ -237,8 +236,6 @@ class SeesDataset:
 
     def __call__(self, worker_id: int) -> None:
         """Run once in each worker."""
-        # A full collection writes to every object: one alone would copy all that a forked worker has from its parent.
-        gc.freeze()
         worker = get_worker_info()
         if worker is not None and isinstance(worker.dataset, Deliveries):
             object.__setattr__(worker, "dataset", worker.dataset.dataset)  # it refuses plain assignment

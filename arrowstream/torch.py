@@ -1,5 +1,6 @@
 """The dataset for PyTorch's loaders."""
 
+import gc
 import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
@@ -13,8 +14,12 @@ from arrowstream.accelerate import check_shared_out_once
 from arrowstream.batch_forms import BatchForm
 from arrowstream.collate import TORCH_FORM
 from arrowstream.cursor import Cursor
+from arrowstream.per_process import PerProcess
 from arrowstream.small_tensors import send_inline
 from arrowstream.world import World
+
+#: Once in a worker: a collection writes to every object, and so copies all that a forked process has from its parent.
+_spare_memory = PerProcess(gc.freeze)
 
 
 class PlanSampler(map_style.PlanSampler, DistributedSampler[int]):
@@ -46,6 +51,7 @@ class MapStyleDataset(map_style.MapStyleDataset, Dataset[Any]):
             IndexError: An id is out of bounds.
         """
         if get_worker_info() is not None:
+            _spare_memory.get()
             send_inline()
         return super().__getitems__(ids)
 
@@ -78,6 +84,8 @@ class StreamingDataset(dataset.StreamingDataset, IterableDataset[Any]):
 
     def _begin_iteration(self) -> tuple[World, Cursor]:
         self._check_shared_out_once()
+        if get_worker_info() is not None:
+            _spare_memory.get()
         return super()._begin_iteration()
 
     def _iterate(self, world: World, cursor: Cursor) -> Iterator[Any]:
