@@ -74,8 +74,8 @@ class _Dense:
         self.values.release(slot)
         self.valid.release(slot)
 
-    def gather(self, addresses: IntArray, slots: IntArray, rows: IntArray) -> Rows:
-        values = self.values.gather_at(addresses)
+    def gather(self, found: AnyArray, slots: IntArray, rows: IntArray) -> Rows:
+        values = self.values.take(found)
         if not self._any_nulls:
             return Rows(values, None)
         with_nulls = self.has_nulls[slots]
@@ -130,15 +130,15 @@ class _Found(NamedTuple):
     Attributes:
         slots: Of each, int64 of shape (n,).
         rows: Of each in its slot, int64 of shape (n,).
-        addresses: Of the rows of each dense column, int64 of shape (n,) each.
+        dense: What the window of each dense column found.
     """
 
     slots: IntArray
     rows: IntArray
-    addresses: list[IntArray]
+    dense: list[AnyArray]
 
     def part(self, start: int, stop: int) -> "_Found":
-        return _Found(self.slots[start:stop], self.rows[start:stop], [column[start:stop] for column in self.addresses])
+        return _Found(self.slots[start:stop], self.rows[start:stop], [column[start:stop] for column in self.dense])
 
 
 class Gatherer:
@@ -223,24 +223,24 @@ class Gatherer:
         """
         # Where all are bound, finding them at once costs a tenth of finding them batch by batch.
         slots, rows_of_batch = self._find_slots(shards, rows)
-        ahead = self._address(slots, rows_of_batch) if self._bound[slots].all() else None
+        ahead = self._look_up(slots, rows_of_batch) if self._bound[slots].all() else None
         num_released = self._num_released
         for start in range(0, max(len(shards), 1), batch_size):
             stop = start + batch_size
             if ahead is not None and self._num_released == num_released:
                 found = ahead.part(start, stop)
             else:
-                found = self._address(*self._make_ready(shards[start:stop], rows[start:stop], prefetcher))
+                found = self._look_up(*self._make_ready(shards[start:stop], rows[start:stop], prefetcher))
             gathered = self._gather(found)
             # Not before: what this batch needed was in use until here.
             self._give_up()
             yield gathered
 
     def _gather(self, found: _Found) -> dict[str, Gathered]:
-        slots, rows, addresses = found
+        slots, rows, dense = found
         gathered: dict[str, Gathered] = {
-            name: column.gather(places, slots, rows)
-            for (name, column), places in zip(self._dense.items(), addresses, strict=True)
+            name: column.gather(values, slots, rows)
+            for (name, column), values in zip(self._dense.items(), dense, strict=True)
         }
         if not self._texts and not self._others:
             return gathered
@@ -252,8 +252,8 @@ class Gatherer:
             gathered |= {name: [sample[name] for sample in samples] for name in self._others}
         return {name: gathered[name] for name in self.encodings}
 
-    def _address(self, slots: IntArray, rows: IntArray) -> _Found:
-        return _Found(slots, rows, [column.values.addresses(slots, rows) for column in self._dense.values()])
+    def _look_up(self, slots: IntArray, rows: IntArray) -> _Found:
+        return _Found(slots, rows, [column.values.find(slots, rows) for column in self._dense.values()])
 
     def _find_slots(self, shards: IntArray, rows: IntArray) -> tuple[IntArray, IntArray]:
         batches, rows_of_batch = np.divmod(rows, self._rows_per_batch[shards])

@@ -24,8 +24,11 @@ import pyarrow as pa
 AnyArray = npt.NDArray[Any]
 IntArray = npt.NDArray[np.int64]
 
-#: Above it a Python step a row does not show, and below it the window's size in bytes fits into NumPy's 63 bits.
-_MAX_WINDOW_ROW = 1 << 15
+# The bytes of all items of a window have to fit into 63 bits. Only rows of 64 KiB and more ever do not.
+_MAX_ITEM_BYTES = 1 << 62
+
+# Rows of so many bytes are found and copied for many batches at once, and from there into each.
+_SMALL_ROW = 64
 
 
 class RowWindow:
@@ -45,7 +48,7 @@ class RowWindow:
         self._first = 0
         self._end = 0
         self._memory: AnyArray = np.empty(0, np.uint8)  # (end - first,)
-        self._items: AnyArray = self._memory  # (end - first - row_bytes + 1,), overlapping
+        self._items: AnyArray | None = None  # (end - first - row_bytes + 1,), overlapping
 
     def resize(self, num_slots: int) -> None:
         """Make room for slots up to a number."""
@@ -65,40 +68,48 @@ class RowWindow:
     def _cover(self, memory: AnyArray) -> None:
         """Look at this memory, uint8 of shape (bytes,), from now on."""
         self._memory = memory
-        if self._row_bytes <= min(_MAX_WINDOW_ROW, len(memory)):
-            item = np.dtype(f"V{self._row_bytes}")
-            self._items = np.ndarray((len(memory) - self._row_bytes + 1,), item, memory, strides=(1,))
+        self._items = None
+        num_items = len(memory) - self._row_bytes + 1
+        if self._row_bytes and 0 < num_items * self._row_bytes < _MAX_ITEM_BYTES:
+            self._items = np.ndarray((num_items,), np.dtype(f"V{self._row_bytes}"), memory, strides=(1,))
 
     def release(self, slot: int) -> None:
         """Forget the rows of a slot; they must not be gathered until they are placed again."""
         self._rows.pop(slot, None)
 
-    def addresses(self, slots: IntArray, rows: IntArray) -> IntArray:
-        """Tell where rows lie in the memory of this process, as long as their slots are not released.
+    def gather(self, slots: IntArray, rows: IntArray) -> Any:
+        """Copy rows.
 
         Args:
             slots: Slots that are placed, int64 of shape (n,).
             rows: Rows of those slots; **not checked**, int64 of shape (n,).
 
         Returns:
-            int64 of shape (n,).
-        """
-        return np.asarray(self._starts[slots] + rows * self._row_bytes)
-
-    def gather(self, slots: IntArray, rows: IntArray) -> Any:
-        """Copy rows, as ``gather_at`` does, that lie in these slots, at these rows of them."""
-        return self.gather_at(self.addresses(slots, rows))
-
-    def gather_at(self, addresses: IntArray) -> Any:
-        """Copy rows.
-
-        Args:
-            addresses: What ``addresses`` gave; **not checked**, int64 of shape (n,).
-
-        Returns:
             An array of shape (n, *shape), owning its memory, aligned to 16 bytes as NumPy's arrays are.
         """
-        return self._copy(addresses - self._first)
+        return self.take(self.find(slots, rows))
+
+    def find(self, slots: IntArray, rows: IntArray) -> AnyArray:
+        """Do what can be done ahead, for rows of several batches at once.
+
+        Args:
+            slots: As for ``gather``.
+            rows: As for ``gather``.
+
+        Returns:
+            What ``take`` takes any part of, as long as no slot is released: where the rows lie in the memory of this
+            process, or the rows themselves where they are small.
+        """
+        addresses: AnyArray = self._starts[slots] + rows * self._row_bytes
+        if self._row_bytes > _SMALL_ROW:
+            return addresses
+        # One step for many small rows: for those of one batch it takes as long as copying a hundred times the bytes.
+        addresses -= self._first
+        return self._copied(addresses)
+
+    def take(self, found: AnyArray) -> Any:
+        """Copy rows that were found, as ``gather`` does."""
+        return self._copy(found - self._first) if self._row_bytes > _SMALL_ROW else self._own(found)
 
     def gather_from(self, slots: IntArray, elements: IntArray) -> AnyArray:
         """Copy as many elements as a row has, from anywhere in a slot.
@@ -109,21 +120,28 @@ class RowWindow:
                 (n,).
 
         Returns:
-            As ``gather_at``.
+            As ``gather``.
         """
         copied: AnyArray = self._copy(self._starts[slots] + elements * self.dtype.itemsize - self._first)
         return copied
 
     def _copy(self, places: IntArray) -> Any:
         """Copy rows that begin at these bytes of the window."""
-        return self._copy_bytes(places).view(self.dtype).reshape(len(places), *self.shape)
+        return self._copied(places)
 
-    def _copy_bytes(self, places: IntArray) -> AnyArray:
-        """Copy rows as they are: items of one dtype, of shape (n,), or uint8 of shape (n, bytes of a row)."""
-        if self._row_bytes <= _MAX_WINDOW_ROW:
-            copied: AnyArray = self._items[places]
-            return copied
-        gathered = np.empty((len(places), self._row_bytes), np.uint8)
+    def _own(self, rows: AnyArray) -> Any:
+        """Copy a part of other rows."""
+        return rows.copy()
+
+    def _copied(self, places: IntArray) -> AnyArray:
+        if self._items is not None:
+            copied = self._items[places]
+        else:
+            copied = np.empty((len(places), self._row_bytes), np.uint8)
+            self._copy_each(places, copied)
+        return copied.view(self.dtype).reshape(len(places), *self.shape)
+
+    def _copy_each(self, places: IntArray, out: AnyArray) -> None:
+        """Copy rows one by one, into uint8 of shape (n, bytes of a row): those of no bytes, or of very many."""
         for number, place in enumerate(places.tolist()):
-            gathered[number] = self._memory[place : place + self._row_bytes]
-        return gathered
+            out[number] = self._memory[place : place + self._row_bytes]

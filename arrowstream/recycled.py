@@ -1,0 +1,51 @@
+"""Memory of batches that are gone, for those that come."""
+
+import weakref
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Bytes = npt.NDArray[np.uint8]
+
+_ALIGNMENT = 64
+# A loop holds one or two batches while the next one is read.
+_MOST_SPARE = 2
+
+
+class RecycledMemory:
+    """Gives memory that is used again once nothing refers to it any more.
+
+    malloc takes more than 32 MiB from the system each time, and less when it has a mind to. Then the first touch of
+    every page takes longer than the copy: 36 MiB of rows 15.8 instead of 6.2 ms, with two threads 71 instead of 3.5.
+    """
+
+    def __init__(self) -> None:
+        self._spare: list[Bytes] = []
+        self._lent: dict[int, tuple[weakref.ref[Any], Bytes]] = {}  # by the id of the reference
+
+    def take(self, num_bytes: int) -> Bytes:
+        """Give memory, uint8 of shape (num_bytes,), beginning at a multiple of 64; what is in it is undefined.
+
+        It is lent as long as anything refers to this array: slices, tensors, DLPack.
+        """
+        memory = self._fitting(num_bytes)
+        # Of a memoryview: a slice of a slice of an array refers to the array alone.
+        view = np.frombuffer(memory.data, np.uint8, num_bytes)
+        reference = weakref.ref(view, self._take_back)
+        self._lent[id(reference)] = reference, memory
+        return view
+
+    def _fitting(self, num_bytes: int) -> Bytes:
+        for number, memory in enumerate(self._spare):
+            # Not far more than is needed: who keeps an epoch's last batch should not keep the room of a full one.
+            if num_bytes <= len(memory) <= 2 * num_bytes:
+                return self._spare.pop(number)
+        memory = np.empty(num_bytes + _ALIGNMENT, np.uint8)
+        start = -memory.__array_interface__["data"][0] % _ALIGNMENT
+        return memory[start : start + num_bytes]
+
+    def _take_back(self, reference: "weakref.ref[Any]") -> None:
+        _, memory = self._lent.pop(id(reference))
+        self._spare.append(memory)
+        del self._spare[:-_MOST_SPARE]
