@@ -246,10 +246,10 @@ class SeesDataset:
 def bytes_of(batch: Any) -> int:
     """Count the bytes of the tensors in a batch."""
     if isinstance(batch, torch.Tensor):
-        return batch.numel() * batch.element_size()
+        return batch.nbytes
     if isinstance(batch, Joined):
         return 0  # the loop gets a list of it
-    if isinstance(batch, Mapping):
+    if isinstance(batch, dict | Mapping):
         return sum(map(bytes_of, batch.values()))
     if isinstance(batch, tuple) or (isinstance(batch, list) and batch and not isinstance(batch[0], str | bytes)):
         return sum(map(bytes_of, batch))

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ _SHARE_UNASKED = 16
 _NO_SLOT = 0
 _ANY_ROW = 1 << 62
 _NOTHING = memoryview(b"")
+_NO_ROWS: IntArray = np.empty(0, np.int64)
 _FLAG: np.dtype[Any] = np.dtype(np.bool_)
 
 
@@ -45,6 +46,7 @@ class Rows(NamedTuple):
 
 
 Gathered = Rows | Texts | list[Any]
+_Numbers = tuple[list[int], list[int]]  # slots of samples, and rows in these
 
 
 class _Dense:
@@ -74,8 +76,15 @@ class _Dense:
         self.values.release(slot)
         self.valid.release(slot)
 
-    def gather(self, found: AnyArray, slots: IntArray, rows: IntArray) -> Rows:
-        values = self.values.take(found)
+    def find(self, slots: IntArray, rows: IntArray, batch_size: int) -> list[tuple[AnyArray, IntArray, IntArray]]:
+        found = _cut(self.values.find(slots, rows), batch_size)
+        if not self._any_nulls:
+            return [(part, _NO_ROWS, _NO_ROWS) for part in found]
+        return list(zip(found, _cut(slots, batch_size), _cut(rows, batch_size), strict=True))
+
+    def take(self, found: tuple[AnyArray, IntArray, IntArray]) -> Rows:
+        places, slots, rows = found
+        values = self.values.take(places)
         if not self._any_nulls:
             return Rows(values, None)
         with_nulls = self.has_nulls[slots]
@@ -111,7 +120,11 @@ class _Text:
         self._contents[slot] = self._offsets[slot] = _NOTHING
         self._valid[slot] = None
 
-    def gather(self, slots: list[int], rows: list[int]) -> Texts:
+    def find(self, slots: IntArray, rows: IntArray, batch_size: int) -> list[_Numbers]:
+        return _numbers(slots, rows, batch_size)
+
+    def take(self, found: _Numbers) -> Texts:
+        slots, rows = found
         contents, offsets, all_valid = self._contents, self._offsets, self._valid
         pieces: list[memoryview | None] = [
             contents[slot][(starts := offsets[slot])[row] : starts[row + 1]]
@@ -124,30 +137,12 @@ class _Text:
         return Texts(pieces, self._is_text, self._any_nulls)
 
 
-class _Found(NamedTuple):
-    """Where samples lie.
-
-    Attributes:
-        slots: Of each, int64 of shape (n,).
-        rows: Of each in its slot, int64 of shape (n,).
-        dense: What the window of each dense column found.
-    """
-
-    slots: IntArray
-    rows: IntArray
-    dense: list[AnyArray]
-
-    def part(self, start: int, stop: int) -> "_Found":
-        return _Found(self.slots[start:stop], self.rows[start:stop], [column[start:stop] for column in self.dense])
-
-
 class Gatherer:
     """Reads rows of shards, many at a time. One thread at a time may use it.
 
     Columns whose values are of one size are gathered without a Python step a row; of text and bytes the places are
     looked up; the others are read row by row, as samples are, but only these columns; of images the stored bytes are
-    read. What it keeps grows with shards and record
-    batches, never with samples.
+    read. What it keeps grows with shards and record batches, never with samples.
 
     Args:
         reader: Opens the shards.
@@ -223,37 +218,36 @@ class Gatherer:
         """
         # Where all are bound, finding them at once costs a tenth of finding them batch by batch.
         slots, rows_of_batch = self._find_slots(shards, rows)
-        ahead = self._look_up(slots, rows_of_batch) if self._bound[slots].all() else None
+        ahead = self._find_rows(slots, rows_of_batch, batch_size) if self._bound[slots].all() else []
         num_released = self._num_released
-        for start in range(0, max(len(shards), 1), batch_size):
-            stop = start + batch_size
-            if ahead is not None and self._num_released == num_released:
-                found = ahead.part(start, stop)
+        for number, start in enumerate(range(0, max(len(shards), 1), batch_size)):
+            if ahead and self._num_released == num_released:
+                found = ahead[number]
             else:
-                found = self._look_up(*self._make_ready(shards[start:stop], rows[start:stop], prefetcher))
-            gathered = self._gather(found)
+                stop = start + batch_size
+                ready = self._make_ready(shards[start:stop], rows[start:stop], prefetcher)
+                (found,) = self._find_rows(*ready, batch_size)
+            gathered = self._take(*found)
             # Not before: what this batch needed was in use until here.
             self._give_up()
             yield gathered
 
-    def _gather(self, found: _Found) -> dict[str, Gathered]:
-        slots, rows, dense = found
-        gathered: dict[str, Gathered] = {
-            name: column.gather(values, slots, rows)
-            for (name, column), values in zip(self._dense.items(), dense, strict=True)
-        }
-        if not self._texts and not self._others:
-            return gathered
-        slot_list, row_list = slots.tolist(), rows.tolist()
-        gathered |= {name: column.gather(slot_list, row_list) for name, column in self._texts.items()}
+    def _find_rows(self, slots: IntArray, rows: IntArray, batch_size: int) -> list[tuple[Sequence[Any], _Numbers]]:
+        """Find the rows of each batch: what each column that can be bound found, and slots and rows for the others."""
+        bindable = zip(*[column.find(slots, rows, batch_size) for column in self._bindable.values()], strict=True)
+        if not self._others:
+            return [(found, ([], [])) for found in bindable]
+        others = _numbers(slots, rows, batch_size)
+        return list(zip(bindable if self._bindable else [()] * len(others), others, strict=True))
+
+    def _take(self, found: Sequence[Any], others: _Numbers) -> dict[str, Gathered]:
+        bindable = zip(self._bindable.items(), found, strict=True)
+        gathered: dict[str, Gathered] = {name: column.take(part) for (name, column), part in bindable}
         if self._others:
-            read_row = self._read_row
-            samples = [read_row[slot](row) for slot, row in zip(slot_list, row_list, strict=True)]
+            read_row = cast(list[ReadRow], self._read_row)  # of slots that are bound
+            samples = [read_row[slot](row) for slot, row in zip(*others, strict=True)]
             gathered |= {name: [sample[name] for sample in samples] for name in self._others}
         return {name: gathered[name] for name in self.encodings}
-
-    def _look_up(self, slots: IntArray, rows: IntArray) -> _Found:
-        return _Found(slots, rows, [column.values.find(slots, rows) for column in self._dense.values()])
 
     def _find_slots(self, shards: IntArray, rows: IntArray) -> tuple[IntArray, IntArray]:
         batches, rows_of_batch = np.divmod(rows, self._rows_per_batch[shards])
@@ -377,3 +371,15 @@ def _is_text(encoding: Encoding, field: pa.Field) -> bool | None:
     """Tell whether the values of a column are text or bytes as they are stored; None: they are something else."""
     pieces = encoding.pieces(pa.nulls(0, field.type))
     return pieces.is_text if pieces is not None else None
+
+
+def _cut(array: AnyArray, batch_size: int) -> list[AnyArray]:
+    """Cut what there is of samples into what there is of each batch; at least one."""
+    return [array[start : start + batch_size] for start in range(0, max(len(array), 1), batch_size)]
+
+
+def _numbers(slots: IntArray, rows: IntArray, batch_size: int) -> list[_Numbers]:
+    return [
+        (of_slots.tolist(), of_rows.tolist())
+        for of_slots, of_rows in zip(_cut(slots, batch_size), _cut(rows, batch_size), strict=True)
+    ]

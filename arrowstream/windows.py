@@ -97,19 +97,17 @@ class RowWindow:
             rows: As for ``gather``.
 
         Returns:
-            What ``take`` takes any part of, as long as no slot is released: where the rows lie in the memory of this
-            process, or the rows themselves where they are small.
+            What ``take`` takes any part of, as long as no slot is placed or released: where the rows lie in the window,
+            or the rows themselves where they are small.
         """
-        addresses: AnyArray = self._starts[slots] + rows * self._row_bytes
-        if self._row_bytes > _SMALL_ROW:
-            return addresses
+        places: IntArray = self._starts[slots] + rows * self._row_bytes
+        places -= self._first
         # One step for many small rows: for those of one batch it takes as long as copying a hundred times the bytes.
-        addresses -= self._first
-        return self._copied(addresses)
+        return places if self._row_bytes > _SMALL_ROW else self._copied(places)
 
     def take(self, found: AnyArray) -> Any:
         """Copy rows that were found, as ``gather`` does."""
-        return self._copy(found - self._first) if self._row_bytes > _SMALL_ROW else self._own(found)
+        return self._copy(found) if self._row_bytes > _SMALL_ROW else self._own(found)
 
     def gather_from(self, slots: IntArray, elements: IntArray) -> AnyArray:
         """Copy as many elements as a row has, from anywhere in a slot.
