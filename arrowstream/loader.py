@@ -202,7 +202,8 @@ class StreamingDataLoader(DataLoader[Any]):
             iterator = _begin(source)
             deliveries = self._take_apart(_arriving(iterator), source.num_workers)
             while True:
-                self._check_alone(current)
+                if self.persistent_workers:
+                    self._check_alone(current)
                 delivery = next(deliveries, None)
                 if delivery is None:
                     break
@@ -253,7 +254,7 @@ class StreamingDataLoader(DataLoader[Any]):
         return map(unpack, in_turn(arriving, num_workers))
 
     def _check_alone(self, current: _Iteration) -> None:
-        if self.persistent_workers and self._current is not current:
+        if self._current is not current:
             raise RuntimeError("workers that persist do one iteration at a time, and a later one or a resume has begun")
 
     def _dismiss_workers(self) -> None:
