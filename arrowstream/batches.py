@@ -17,12 +17,15 @@ from arrowstream.padding import PADDING
 from arrowstream.per_process import PerProcess
 from arrowstream.prefetch import Prefetcher
 from arrowstream.reader import Reader
+from arrowstream.recycled import RecycledMemory
 
 IntArray = npt.NDArray[np.int64]
 Place = tuple[IntArray, IntArray, IntArray]  # ids, shards and rows of samples, each of shape (n,)
 Images = Literal["pil", "array"]
 RaggedForm = Literal["offsets", "pad"]
 
+# Images of a batch or two.
+_MOST_SPARE = 512
 _NUM_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 _pool = PerProcess(lambda: ThreadPoolExecutor(_NUM_CORES, thread_name_prefix="arrowstream-decode"))
 
@@ -92,6 +95,7 @@ class ColumnBatchReader:
         self._images = images
         self._ragged = ragged
         self._num_threads = min(num_threads or _NUM_CORES, _NUM_CORES)
+        self._recycled = RecycledMemory(_MOST_SPARE)  # for pixels
 
     def read(
         self, ids: IntArray, shards: IntArray, rows: IntArray, batch_size: int, prefetcher: Prefetcher | None
@@ -116,7 +120,9 @@ class ColumnBatchReader:
         if late is not None and self._images == "pil":
             return _decode(name, late.image, values, self._num_threads)
         if late is not None:
-            return [_arrays(form, pixels) for pixels in _decode(name, late.pixels, values, self._num_threads)]
+            take, to_pixels = self._recycled.take, late.pixels
+            decoded = _decode(name, lambda content: to_pixels(content, take), values, self._num_threads)
+            return [_arrays(form, pixels) for pixels in decoded]
         if encoding.ragged and self._ragged == "offsets":
             laid = lay_end_to_end(name, values)
             return laid._replace(values=form.array(laid.values), offsets=form.array(laid.offsets))

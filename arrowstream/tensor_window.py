@@ -15,6 +15,8 @@ from arrowstream.windows import AnyArray, IntArray, RowWindow
 # two threads: 5.6 ms instead of 0.1; 1 MiB: as with one; 4 MiB: 0.48 instead of 0.80; 16 MiB: 1.6 instead of 3.0).
 _WORTH_THREADS = 4 << 20
 _WORTH_RECYCLING = 1 << 18
+# A loop holds one or two batches while the next one is read.
+_MOST_SPARE = 2
 
 #: Gives memory for a tensor: uint8 of shape (bytes,), of which nobody else writes.
 TakeMemory = Callable[[int], torch.Tensor]
@@ -41,7 +43,7 @@ class TensorWindow(RowWindow):
         super().__init__(np.dtype(np.int16) if tensor_dtype == torch.bfloat16 else dtype, shape)
         self._tensor_dtype = tensor_dtype
         self._take_memory = take_memory
-        self._recycled = RecycledMemory()
+        self._recycled = RecycledMemory(_MOST_SPARE)
         self._overlapping: torch.Tensor | None = None  # (items of the window, bytes of a row)
 
     def _cover(self, memory: AnyArray) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from io import BytesIO
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,7 +14,7 @@ from arrowstream.columns.buffers import offsets
 from arrowstream.columns.describe import describe
 from arrowstream.columns.encoding import Encoding, RowReader
 from arrowstream.columns.parsing import named
-from arrowstream.columns.pixels import Late, file_image, file_pixels, jpeg_pixels, pillow
+from arrowstream.columns.pixels import Late, copied, file_image, file_pixels, jpeg_pixels, pillow
 from arrowstream.columns.text import SLICE, BinaryEncoding, BytesEncoding, slices
 from arrowstream.errors import EncodingError
 
@@ -130,7 +129,7 @@ class PixelsEncoding(ImageEncoding):
 
     def late(self) -> Late:
         """Copy the pixels."""
-        return Late(image=_read_pixels, pixels=lambda content: np.array(_read_pixels(content)))
+        return Late(image=_read_pixels, pixels=lambda content, take: copied(_read_pixels(content), take))
 
     @staticmethod
     def read(content: memoryview) -> Any:
@@ -174,7 +173,7 @@ class ImageListEncoding(Encoding):
         image, pixels = self._item.late()
         return Late(
             image=lambda contents: [image(content) for content in contents],
-            pixels=lambda contents: [pixels(content) for content in contents],
+            pixels=lambda contents, take: [pixels(content, take) for content in contents],
         )
 
     def _reader(self, array: pa.Array) -> RowReader:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ KEPT: list[Callable[[np.ndarray], Any]] = [
     st.randoms(use_true_random=False),
 )
 def test_what_is_kept_never_changes(steps: list[tuple[int, Callable[..., Any], int]], rng: random.Random) -> None:
-    recycled = RecycledMemory()
+    recycled = RecycledMemory(2)
     kept: list[tuple[Any, bytes]] = []
     for num_bytes, keep, dropped in steps:
         memory = recycled.take(num_bytes)
@@ -53,14 +54,41 @@ def test_what_is_kept_never_changes(steps: list[tuple[int, Callable[..., Any], i
 
 
 def test_what_was_dropped_is_used_again_for_what_is_about_as_large() -> None:
-    recycled = RecycledMemory()
+    recycled = RecycledMemory(2)
     place = recycled.take(1000).__array_interface__["data"][0]
     same = recycled.take(600)
     assert same.__array_interface__["data"][0] == place
     del same
     small = recycled.take(400)  # would keep more than twice its size
     assert small.__array_interface__["data"][0] != place
-    assert recycled.take(1000).__array_interface__["data"][0] == place
+
+
+def test_what_fits_nobody_any_more_is_given_up() -> None:
+    recycled = RecycledMemory(2)
+    kept = [recycled.take(100_000) for _ in range(2)]
+    kept.clear()
+    assert len(recycled._spare) == 2
+    kept = [recycled.take(100) for _ in range(3)]
+    kept.clear()
+    assert {len(memory) for memory in recycled._spare} == {100}
+
+
+def test_threads_never_get_the_same_memory() -> None:
+    recycled = RecycledMemory(64)
+
+    def fill(number: int) -> bool:
+        random_sizes = np.random.default_rng(number).integers(1000, 3000, 400)
+        held = []
+        for size in random_sizes.tolist():
+            memory = recycled.take(size)
+            memory[:] = number
+            held.append(memory)
+            if len(held) > 5 and (held.pop(0) != number).any():
+                return False
+        return all((memory == number).all() for memory in held)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(fill, range(40)))
 
 
 @pytest.mark.parametrize("row_bytes", [1 << 14, 1 << 16])
