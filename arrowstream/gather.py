@@ -47,6 +47,7 @@ class Rows(NamedTuple):
 
 Gathered = Rows | Texts | list[Any]
 _Numbers = tuple[list[int], list[int]]  # slots of samples, and rows in these
+_Places = tuple[list[int], list[int], list[int], list[int]]  # these, and where values begin and end in their slots
 
 
 class _Dense:
@@ -98,37 +99,61 @@ class _Text:
 
     def __init__(self, is_text: bool) -> None:
         self._is_text = is_text
-        self._contents: list[memoryview] = []  # (slots,), as the others
-        self._offsets: list[memoryview] = []
-        self._valid: list[bytes | None] = []
+        self._contents: list[memoryview] = []  # (slots,)
+        self._valid: list[bytes | None] = []  # (slots,)
         self._any_nulls = False
+        self._widths: IntArray = np.zeros(0, np.int64)  # (slots,), bytes of an offset
+        self._offsets: dict[int, RowWindow] = {}  # by their width; a row is where a value begins, and where it ends
 
     def resize(self, num_slots: int) -> None:
         new = num_slots - len(self._contents)
         self._contents += [_NOTHING] * new
-        self._offsets += [_NOTHING] * new
         self._valid += [None] * new
+        self._widths = np.concatenate([self._widths, np.zeros(new, np.int64)])
+        for window in self._offsets.values():
+            window.resize(num_slots)
 
     def bind(self, slot: int, encoding: Encoding, array: pa.Array) -> None:
         pieces = encoding.pieces(array)
         if pieces is not None:
-            self._contents[slot], self._offsets[slot], _ = pieces
+            self._contents[slot] = pieces.content
+            width = self._widths[slot] = pieces.offsets.itemsize
+            if width not in self._offsets:
+                self._offsets[width] = RowWindow(np.dtype(f"i{width}"), (2,))
+                self._offsets[width].resize(len(self._contents))
+            self._offsets[width].place(slot, np.asarray(pieces.offsets))
         self._any_nulls = self._any_nulls or array.null_count > 0
         self._valid[slot] = validity(array) if array.null_count else None
 
     def release(self, slot: int) -> None:
-        self._contents[slot] = self._offsets[slot] = _NOTHING
+        self._contents[slot] = _NOTHING
         self._valid[slot] = None
+        for window in self._offsets.values():
+            window.release(slot)
 
-    def find(self, slots: IntArray, rows: IntArray, batch_size: int) -> list[_Numbers]:
-        return _numbers(slots, rows, batch_size)
+    def find(self, slots: IntArray, rows: IntArray, batch_size: int) -> list[_Places]:
+        starts, ends = self._offsets_of(slots, rows).T
+        columns = (slots, rows, starts, ends)
+        parts = zip(*(_cut(column, batch_size) for column in columns), strict=True)
+        return [cast(_Places, tuple(part.tolist() for part in of_batch)) for of_batch in parts]
 
-    def take(self, found: _Numbers) -> Texts:
-        slots, rows = found
-        contents, offsets, all_valid = self._contents, self._offsets, self._valid
+    def _offsets_of(self, slots: IntArray, rows: IntArray) -> IntArray:
+        """Give where values begin and end in their record batches, of shape (n, 2)."""
+        if len(self._offsets) == 1:
+            (window,) = self._offsets.values()
+            return window.gather_from(slots, rows)
+        places = np.empty((len(slots), 2), np.int64)
+        widths = self._widths[slots]
+        for width, window in self._offsets.items():
+            own = widths == width
+            places[own] = window.gather_from(slots[own], rows[own])
+        return places
+
+    def take(self, found: _Places) -> Texts:
+        slots, rows, starts, ends = found
+        contents, all_valid = self._contents, self._valid
         pieces: list[memoryview | None] = [
-            contents[slot][(starts := offsets[slot])[row] : starts[row + 1]]
-            for slot, row in zip(slots, rows, strict=True)
+            contents[slot][start:end] for slot, start, end in zip(slots, starts, ends, strict=True)
         ]
         if self._any_nulls:
             for number, (slot, row) in enumerate(zip(slots, rows, strict=True)):
