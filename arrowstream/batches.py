@@ -10,9 +10,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from arrowstream.batch_forms import BatchForm, Texts, lay_end_to_end, pad
+from arrowstream.bound_columns import Gathered, Rows
 from arrowstream.columns import Encoding
 from arrowstream.errors import EncodingError, MissingDependencyError
-from arrowstream.gather import Gathered, Gatherer, Rows
+from arrowstream.gather import Gatherer
 from arrowstream.padding import PADDING
 from arrowstream.per_process import PerProcess
 from arrowstream.prefetch import Prefetcher

@@ -2,15 +2,14 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from arrowstream.batch_forms import Texts
+from arrowstream.bound_columns import DenseColumn, Gathered, Numbers, TextColumn, numbers
 from arrowstream.columns import Encoding, encoding_of
-from arrowstream.columns.buffers import validity
 from arrowstream.decode import ReadRow, bind_rows
 from arrowstream.errors import CorruptShardError, EncodingError
 from arrowstream.partial import PartialShard
@@ -28,138 +27,6 @@ _SHARE_UNASKED = 16
 # Rows of a shard that was not opened yet fall into a slot that is never bound.
 _NO_SLOT = 0
 _ANY_ROW = 1 << 62
-_NOTHING = memoryview(b"")
-_NO_ROWS: IntArray = np.empty(0, np.int64)
-_FLAG: np.dtype[Any] = np.dtype(np.bool_)
-
-
-class Rows(NamedTuple):
-    """One column of a batch whose values are of one size.
-
-    Attributes:
-        values: (n, *shape), owned by the batch, as the window of its form gathered them.
-        valid: Which of them are not null, bool of shape (n,); None when all are.
-    """
-
-    values: Any
-    valid: AnyArray | None
-
-
-Gathered = Rows | Texts | list[Any]
-_Numbers = tuple[list[int], list[int]]  # slots of samples, and rows in these
-_Places = tuple[list[int], list[int], list[int], list[int]]  # these, and where values begin and end in their slots
-
-
-class _Dense:
-    """A column of values of one size, in the record batches that were bound."""
-
-    def __init__(self, values: RowWindow) -> None:
-        self.values = values
-        self.valid = RowWindow(_FLAG, ())
-        self.has_nulls = np.zeros(0, np.bool_)  # (slots,)
-        self._any_nulls = False  # in any slot, ever: most columns have none, and asking costs as much as a small gather
-
-    def resize(self, num_slots: int) -> None:
-        self.values.resize(num_slots)
-        self.valid.resize(num_slots)
-        self.has_nulls = np.concatenate([self.has_nulls, np.zeros(num_slots - len(self.has_nulls), np.bool_)])
-
-    def bind(self, slot: int, encoding: Encoding, array: pa.Array) -> None:
-        rows = encoding.rows(array)
-        if rows is not None:
-            self.values.place(slot, rows)
-        self.has_nulls[slot] = array.null_count > 0
-        if array.null_count:
-            self._any_nulls = True
-            self.valid.place(slot, np.frombuffer(validity(array), np.bool_))
-
-    def release(self, slot: int) -> None:
-        self.values.release(slot)
-        self.valid.release(slot)
-
-    def find(self, slots: IntArray, rows: IntArray, batch_size: int) -> list[tuple[AnyArray, IntArray, IntArray]]:
-        found = _cut(self.values.find(slots, rows), batch_size)
-        if not self._any_nulls:
-            return [(part, _NO_ROWS, _NO_ROWS) for part in found]
-        return list(zip(found, _cut(slots, batch_size), _cut(rows, batch_size), strict=True))
-
-    def take(self, found: tuple[AnyArray, IntArray, IntArray]) -> Rows:
-        places, slots, rows = found
-        values = self.values.take(places)
-        if not self._any_nulls:
-            return Rows(values, None)
-        with_nulls = self.has_nulls[slots]
-        valid = np.ones(len(slots), np.bool_)
-        valid[with_nulls] = self.valid.gather(slots[with_nulls], rows[with_nulls])
-        return Rows(values, None if valid.all() else valid)
-
-
-class _Text:
-    """A column of text or bytes, in the record batches that were bound."""
-
-    def __init__(self, is_text: bool) -> None:
-        self._is_text = is_text
-        self._contents: list[memoryview] = []  # (slots,)
-        self._valid: list[bytes | None] = []  # (slots,)
-        self._any_nulls = False
-        self._widths: IntArray = np.zeros(0, np.int64)  # (slots,), bytes of an offset
-        self._offsets: dict[int, RowWindow] = {}  # by their width; a row is where a value begins, and where it ends
-
-    def resize(self, num_slots: int) -> None:
-        new = num_slots - len(self._contents)
-        self._contents += [_NOTHING] * new
-        self._valid += [None] * new
-        self._widths = np.concatenate([self._widths, np.zeros(new, np.int64)])
-        for window in self._offsets.values():
-            window.resize(num_slots)
-
-    def bind(self, slot: int, encoding: Encoding, array: pa.Array) -> None:
-        pieces = encoding.pieces(array)
-        if pieces is not None:
-            self._contents[slot] = pieces.content
-            width = self._widths[slot] = pieces.offsets.itemsize
-            if width not in self._offsets:
-                self._offsets[width] = RowWindow(np.dtype(f"i{width}"), (2,))
-                self._offsets[width].resize(len(self._contents))
-            self._offsets[width].place(slot, np.asarray(pieces.offsets))
-        self._any_nulls = self._any_nulls or array.null_count > 0
-        self._valid[slot] = validity(array) if array.null_count else None
-
-    def release(self, slot: int) -> None:
-        self._contents[slot] = _NOTHING
-        self._valid[slot] = None
-        for window in self._offsets.values():
-            window.release(slot)
-
-    def find(self, slots: IntArray, rows: IntArray, batch_size: int) -> list[_Places]:
-        starts, ends = self._offsets_of(slots, rows).T
-        columns = (slots, rows, starts, ends)
-        parts = zip(*(_cut(column, batch_size) for column in columns), strict=True)
-        return [cast(_Places, tuple(part.tolist() for part in of_batch)) for of_batch in parts]
-
-    def _offsets_of(self, slots: IntArray, rows: IntArray) -> IntArray:
-        """Give where values begin and end in their record batches, of shape (n, 2)."""
-        if len(self._offsets) == 1:
-            (window,) = self._offsets.values()
-            return window.gather_from(slots, rows)
-        places = np.empty((len(slots), 2), np.int64)
-        widths = self._widths[slots]
-        for width, window in self._offsets.items():
-            own = widths == width
-            places[own] = window.gather_from(slots[own], rows[own])
-        return places
-
-    def take(self, found: _Places) -> Texts:
-        slots, rows, starts, ends = found
-        contents, all_valid = self._contents, self._valid
-        pieces: list[memoryview | None] = [
-            contents[slot][start:end] for slot, start, end in zip(slots, starts, ends, strict=True)
-        ]
-        if self._any_nulls:
-            for number, (slot, row) in enumerate(zip(slots, rows, strict=True)):
-                if (valid := all_valid[slot]) is not None and not valid[row]:
-                    pieces[number] = None
-        return Texts(pieces, self._is_text, self._any_nulls)
 
 
 class Gatherer:
@@ -200,13 +67,13 @@ class Gatherer:
         schema = reader.schema
         self.encodings: dict[str, Encoding] = {name: encoding_of(schema.field(name)) for name in names}
         self._sizes = {name: _size(encoding, schema.field(name)) for name, encoding in self.encodings.items()}
-        self._dense = {name: _Dense(make_window(*size)) for name, size in self._sizes.items() if size is not None}
+        self._dense = {name: DenseColumn(make_window(*size)) for name, size in self._sizes.items() if size is not None}
         self._texts = {
-            name: _Text(is_text)
+            name: TextColumn(is_text)
             for name, encoding in self.encodings.items()
             if (is_text := _is_text(encoding, schema.field(name))) is not None
         }
-        self._bindable: dict[str, _Dense | _Text] = {**self._dense, **self._texts}
+        self._bindable: dict[str, DenseColumn | TextColumn] = {**self._dense, **self._texts}
         self._others = [name for name in names if name not in self._bindable]
         num_shards = len(reader.samples_per_shard)
         self._columns: dict[int, list[tuple[str, int, Encoding]]] = {}  # what stands in a shard, column by column
@@ -216,7 +83,7 @@ class Gatherer:
         self._read_row: list[ReadRow | None] = [None] * (_NO_SLOT + 1)  # (slots,): reads the other columns
         self._opened: dict[int, tuple[OpenShard | PartialShard, int]] = {}  # what each bound slot is a view of
         self._num_opened = 0  # since they were last asked whether they were deleted
-        self._num_released = 0  # slots, ever
+        self._num_changes = 0  # slots that were bound or released, ever
         self._shards: dict[int, range] = {}  # the slots of those that have bound ones, the oldest first
         self._alone: dict[int, None] = {}  # bound slots that have a map each, the oldest first
         self._uncompressed: deque[tuple[int, int]] = deque()  # slots and their bytes
@@ -244,9 +111,9 @@ class Gatherer:
         # Where all are bound, finding them at once costs a tenth of finding them batch by batch.
         slots, rows_of_batch = self._find_slots(shards, rows)
         ahead = self._find_rows(slots, rows_of_batch, batch_size) if self._bound[slots].all() else []
-        num_released = self._num_released
+        num_changes = self._num_changes
         for number, start in enumerate(range(0, max(len(shards), 1), batch_size)):
-            if ahead and self._num_released == num_released:
+            if ahead and self._num_changes == num_changes:
                 found = ahead[number]
             else:
                 stop = start + batch_size
@@ -257,15 +124,15 @@ class Gatherer:
             self._give_up()
             yield gathered
 
-    def _find_rows(self, slots: IntArray, rows: IntArray, batch_size: int) -> list[tuple[Sequence[Any], _Numbers]]:
+    def _find_rows(self, slots: IntArray, rows: IntArray, batch_size: int) -> list[tuple[Sequence[Any], Numbers]]:
         """Find the rows of each batch: what each column that can be bound found, and slots and rows for the others."""
         bindable = zip(*[column.find(slots, rows, batch_size) for column in self._bindable.values()], strict=True)
         if not self._others:
             return [(found, ([], [])) for found in bindable]
-        others = _numbers(slots, rows, batch_size)
+        others = numbers(slots, rows, batch_size)
         return list(zip(bindable if self._bindable else [()] * len(others), others, strict=True))
 
-    def _take(self, found: Sequence[Any], others: _Numbers) -> dict[str, Gathered]:
+    def _take(self, found: Sequence[Any], others: Numbers) -> dict[str, Gathered]:
         bindable = zip(self._bindable.items(), found, strict=True)
         gathered: dict[str, Gathered] = {name: column.take(part) for (name, column), part in bindable}
         if self._others:
@@ -348,6 +215,7 @@ class Gatherer:
                 others.append((name, encoding.stored(), array))
         if others:
             self._read_row[slot] = bind_rows(others)
+        self._num_changes += 1
         self._bound[slot] = True
         self._num_opened += 1
         self._opened[slot] = (opened, number)
@@ -376,7 +244,7 @@ class Gatherer:
             self._release(slot)
 
     def _release(self, slot: int) -> None:
-        self._num_released += 1
+        self._num_changes += 1
         self._bound[slot] = False
         self._opened.pop(slot, None)
         self._alone.pop(slot, None)
@@ -396,15 +264,3 @@ def _is_text(encoding: Encoding, field: pa.Field) -> bool | None:
     """Tell whether the values of a column are text or bytes as they are stored; None: they are something else."""
     pieces = encoding.pieces(pa.nulls(0, field.type))
     return pieces.is_text if pieces is not None else None
-
-
-def _cut(array: AnyArray, batch_size: int) -> list[AnyArray]:
-    """Cut what there is of samples into what there is of each batch; at least one."""
-    return [array[start : start + batch_size] for start in range(0, max(len(array), 1), batch_size)]
-
-
-def _numbers(slots: IntArray, rows: IntArray, batch_size: int) -> list[_Numbers]:
-    return [
-        (of_slots.tolist(), of_rows.tolist())
-        for of_slots, of_rows in zip(_cut(slots, batch_size), _cut(rows, batch_size), strict=True)
-    ]
