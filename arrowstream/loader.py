@@ -74,7 +74,7 @@ class StreamingDataLoader(DataLoader[Any]):
         progress_bar: Whether a bar on standard error says how far the epoch is, how fast, and how long the loop waits.
         **kwargs: Those of torch's ``DataLoader``. Without ``batch_size`` it is the dataset's. ``prefetch_factor`` may
             be given without workers too: whole batches that a thread reads ahead where that pays (2 unless given, 0
-            for none). With workers it counts messages, which hold several batches where these are small, 4 MiB and 8
+            for none). With workers it counts messages, which hold several batches where these are small, 8 MiB and 8
             batches at the most.
 
     Raises:
