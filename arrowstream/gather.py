@@ -127,7 +127,7 @@ class Gatherer:
     def _find_rows(self, slots: IntArray, rows: IntArray, batch_size: int) -> list[tuple[Sequence[Any], Numbers]]:
         """Find the rows of each batch: what each column that can be bound found, and slots and rows for the others."""
         bindable = zip(*[column.find(slots, rows, batch_size) for column in self._bindable.values()], strict=True)
-        if not self._others:
+        if self._bindable and not self._others:
             return [(found, ([], [])) for found in bindable]
         others = numbers(slots, rows, batch_size)
         return list(zip(bindable if self._bindable else [()] * len(others), others, strict=True))

@@ -82,7 +82,7 @@ class TensorWindow(RowWindow):
         if self._take_memory is not None:
             return self._take_memory(num_bytes)
         if num_bytes < _WORTH_RECYCLING:
-            return torch.empty(num_bytes, dtype=torch.uint8)
+            return torch.empty(num_bytes, dtype=torch.uint8, device="cpu")
         return torch.from_numpy(self._recycled.take(num_bytes))
 
 

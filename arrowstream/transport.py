@@ -192,7 +192,7 @@ class Packer:
             self._parcel = self._pool.take(self._num_bytes)
         start = -(-self._end // _ALIGNMENT) * _ALIGNMENT
         if self._parcel is None or start + num_bytes > self._num_bytes:
-            return torch.empty(num_bytes, dtype=torch.uint8)
+            return torch.empty(num_bytes, dtype=torch.uint8, device="cpu")
         self._end = start + num_bytes
         return self._parcel.memory[start : self._end]
 

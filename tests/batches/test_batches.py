@@ -97,6 +97,13 @@ def test_columns_that_are_not_asked_for_are_not_read(directory: Path) -> None:
         StreamingDataset(local=directory).batches(4, columns=["nowhere"])
 
 
+def test_of_no_columns_there_are_as_many_batches_with_nothing_in_them(directory: Path) -> None:
+    opened = StreamingDataset(local=directory, tail="pad")
+    for as_ in ("torch", "numpy"):
+        assert [list(batch) for batch in opened.batches(40, columns=[], as_=as_)] == [["is_padding"]] * 3
+        assert opened.map_style(as_=as_, columns=[]).__getitems__([1, 2]) == {}
+
+
 def test_wrong_arguments_are_named(directory: Path) -> None:
     opened = StreamingDataset(local=directory)
     with pytest.raises(ValueError, match="batch_size"):
@@ -118,6 +125,23 @@ def test_large_rows_are_the_rows(tmp_path: Path) -> None:
     for batch in opened.batches():
         for number, row in zip(batch["id"].tolist(), batch["noise"], strict=True):
             assert np.array_equal(row, noise(number, 1 << 17))
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+@pytest.mark.parametrize("row_bytes", [100, 1 << 17])
+def test_batches_lie_in_main_memory_whatever_the_default_device_is(
+    tmp_path: Path, row_bytes: int, num_threads: int
+) -> None:
+    opened = StreamingDataset(local=write_large_rows(tmp_path / "d", 3, row_bytes=row_bytes))
+    before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        with torch.device("meta"):
+            batches = list(opened.batches(1))
+    finally:
+        torch.set_num_threads(before)
+    for number, batch in enumerate(batches):
+        assert np.array_equal(batch["noise"][0].numpy(), noise(number, row_bytes))
 
 
 @pytest.mark.parametrize("compression", [None, "zstd:1"])

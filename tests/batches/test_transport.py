@@ -108,6 +108,11 @@ def test_a_batch_that_was_read_into_shared_memory_is_not_copied() -> None:
     assert parcel.memory.data_ptr() == read.data_ptr()
 
 
+def test_memory_that_is_not_shared_yet_is_main_memory_whatever_the_default_device_is() -> None:
+    with torch.device("meta"):
+        assert Packer(SlabPool(SlabTable(), 2)).take(400).device.type == "cpu"
+
+
 class Packs(IterableDataset[Any]):
     def __init__(self, streaming: StreamingDataset) -> None:
         self.streaming = streaming
