@@ -11,6 +11,7 @@ Bytes = npt.NDArray[np.uint8]
 _ALIGNMENT = 64
 # Pieces that are looked at for one that fits.
 _MOST_TRIED = 8
+_MOST_BYTES = 256 << 20
 
 
 class RecycledMemory:
@@ -25,10 +26,12 @@ class RecycledMemory:
 
     Args:
         max_spare: Pieces that may wait to be used again.
+        max_bytes: About how much they may come to, but for one that is larger.
     """
 
-    def __init__(self, max_spare: int) -> None:
+    def __init__(self, max_spare: int, max_bytes: int = _MOST_BYTES) -> None:
         self._max_spare = max_spare
+        self._max_bytes = max_bytes
         self._spare: list[Bytes] = []
         self._lent: dict[int, tuple[weakref.ref[Any], Bytes]] = {}  # by the id of the reference
 
@@ -67,7 +70,8 @@ class RecycledMemory:
 
     def _take_back(self, reference: "weakref.ref[Any]") -> None:
         _, memory = self._lent.pop(id(reference))
-        if len(self._spare) < self._max_spare:
+        # Taken to be of one size, about: without a lock nobody could keep a sum.
+        if len(self._spare) < self._max_spare and len(self._spare) * len(memory) < self._max_bytes:
             self._spare.append(memory)
 
 

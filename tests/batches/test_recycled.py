@@ -73,6 +73,17 @@ def test_what_fits_nobody_any_more_is_given_up() -> None:
     assert {len(memory) for memory in recycled._spare} == {100}
 
 
+def test_what_waits_to_be_used_again_is_bounded_in_bytes_too() -> None:
+    recycled = RecycledMemory(100, max_bytes=5000)
+    kept = [recycled.take(1000) for _ in range(20)]
+    kept.clear()
+    assert sum(map(len, recycled._spare)) == 5000
+    recycled = RecycledMemory(100, max_bytes=5000)
+    kept = [recycled.take(9000) for _ in range(2)]
+    kept.clear()
+    assert [len(memory) for memory in recycled._spare] == [9000]
+
+
 def test_threads_never_get_the_same_memory() -> None:
     recycled = RecycledMemory(64)
 
