@@ -22,6 +22,8 @@ from arrowstream.transport import in_turn, unpack
 
 #: Batches that a thread reads ahead where there are no worker processes.
 NUM_AHEAD = 2
+# A process that is killed is dead as soon as it has freed its memory.
+_DEATH_S = 5.0
 _TAKEN_BY_TORCH = inspect.signature(DataLoader.__init__).parameters
 _PASSED_ON = [
     name
@@ -324,5 +326,11 @@ def _shut_down(iterator: Any) -> None:
     queues apart first, and then has the training process wait ten seconds for workers that nobody told to end.
     """
     end = getattr(iterator, "_shutdown_workers", None)
-    if end is not None:
+    if end is None:
+        return
+    try:
         end()
+    finally:
+        # Torch's handler of SIGCHLD may end its waiting, and older releases do not wait for those that they kill.
+        for worker in iterator._workers:
+            worker.join(timeout=_DEATH_S)

@@ -10,7 +10,7 @@ from arrowstream.cache import ShardCache
 from arrowstream.cache.ranges import Footer
 from arrowstream.errors import CorruptShardError, MissingShardError
 from arrowstream.index import Shard
-from arrowstream.shard import BatchMemory, Bind, ReadRow, file_number
+from arrowstream.shard import BatchMemory, Bind, ReadRow, file_number, is_gone
 
 #: What a request costs beside its bytes, in bytes: what a store sends in the 20 ms or so that it takes to answer.
 REQUEST_BYTES = 2 << 20
@@ -116,7 +116,7 @@ class PartialShard:
     def is_deleted(self, number: int) -> bool:
         """Tell whether the file of a record batch is gone or was replaced, so that only maps keep its space."""
         path, file = self._files.get(number, (None, None))
-        return path is None or file_number(path) != file
+        return path is None or is_gone(path, file)
 
     def drop_deleted(self) -> int:
         """Let go of record batches whose files are gone.

@@ -82,7 +82,7 @@ class OpenShard:
             number: Of a record batch; all are in the same file.
         """
         del number
-        return file_number(self._path) != self._file
+        return is_gone(self._path, self._file)
 
     def batch(self, number: int) -> pa.RecordBatch:
         """Give one record batch: views of the map, or memory of its own where the file is compressed.
@@ -119,6 +119,11 @@ def file_number(path: Path) -> int | None:
         return path.stat().st_ino
     except OSError:
         return None
+
+
+def is_gone(path: Path, number: int | None) -> bool:
+    """Tell whether a file lost its name since ``number`` was read; None: it had lost it by then."""
+    return number is None or file_number(path) != number
 
 
 class BatchMemory:

@@ -149,7 +149,8 @@ class Room:
         """Give a finished temporary file its name; its bytes are no longer among those that may still come."""
         path = directory / name
         with self._locked_one(directory) as held, kept(directory, held=held) as change:
-            num_bytes = ready.stat().st_size
+            status = ready.stat()  # by its own name anybody may delete it at once
+            num_bytes = status.st_size
             try:
                 replaced = path.stat().st_size
             except FileNotFoundError:
@@ -160,7 +161,7 @@ class Room:
             reservations.resize(scratch.prefix, scratch.num_bytes)
             change(num_bytes - replaced - reserved)
             if held:
-                self._stock.put(directory, name)
+                self._stock.put(directory, name, status)
 
     def grow(self, scratch: Scratch, directory: Path, place: Place) -> None:
         """Reserve what temporary files have become, as :meth:`Scratch.grow` says."""

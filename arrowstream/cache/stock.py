@@ -5,6 +5,7 @@ remembered is believed, and the directories are surveyed.
 """
 
 import contextlib
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -37,10 +38,10 @@ class Stock:
         """Look after one more directory."""
         self.shelves[directory] = Shelf(directory=directory, index=index, first_shard=first_shard)
 
-    def put(self, directory: Path, name: str) -> None:
-        """Know of a file that this process fetched."""
+    def put(self, directory: Path, name: str, status: os.stat_result) -> None:
+        """Know of a file that this process fetched; others may have deleted it since."""
         shelf = self.shelves.get(directory)
-        file = shelf.describe(name, (directory / name).stat(), frozenset()) if shelf is not None else None
+        file = shelf.describe(name, status, frozenset()) if shelf is not None else None
         if file is not None:
             self.victims.add(file)
 

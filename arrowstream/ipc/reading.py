@@ -1,5 +1,6 @@
 """Arrow IPC files, mapped and checked."""
 
+import contextlib
 import mmap
 from pathlib import Path
 
@@ -26,7 +27,9 @@ def open_file(path: Path) -> pa.ipc.RecordBatchFileReader:
         raise MissingShardError(f"{path}: does not exist") from error
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         # An empty file cannot be mapped (EINVAL); a cut one has no footer.
-        size = path.stat().st_size if path.exists() else 0
+        size = 0
+        with contextlib.suppress(FileNotFoundError):  # others delete what is damaged, too
+            size = path.stat().st_size
         raise CorruptShardError(f"{path}: {size} bytes that are no whole Arrow IPC file ({error})") from error
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +17,10 @@ import pytest
 
 from arrowstream import StreamingDataset, ipc
 from arrowstream.cache import cached_name
+from arrowstream.cache.stock import Stock
 from arrowstream.plan.order import Order
 from arrowstream.prefetch import NUM_THREADS
+from arrowstream.shard import BatchMemory, OpenShard, file_number
 from tests.reading.datasets import (
     assert_holds,
     ids,
@@ -135,6 +138,38 @@ def test_the_whole_cache_may_vanish_in_the_middle_of_an_epoch(remote: Path, cach
         for path in shard_files(cache):
             path.unlink(missing_ok=True)
     assert sorted(found) == list(range(NUM_SAMPLES))
+
+
+def test_a_file_may_vanish_as_soon_as_it_has_its_name(
+    remote: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vanished = []
+    put = Stock.put
+
+    def put_too_late(stock: Stock, directory: Path, name: str, *arguments: Any) -> None:
+        if name not in vanished:
+            (directory / name).unlink()
+            vanished.append(name)
+        put(stock, directory, name, *arguments)
+
+    monkeypatch.setattr(Stock, "put", put_too_late)
+    assert_holds(StreamingDataset(remote=remote, local=cache), NUM_SAMPLES)
+    assert {path.name for path in shard_files(remote)} <= set(vanished)
+
+
+def test_a_shard_that_vanishes_while_it_is_opened_counts_as_deleted(
+    remote: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard = read_index(remote).shard(0)
+    path = remote / shard.basename
+    text = path.read_bytes()
+    monkeypatch.setattr("arrowstream.shard.file_number", lambda path: path.unlink() or file_number(path))
+    opened = OpenShard(path, shard, lambda _: lambda _: lambda _: {}, trusted=True, memory=BatchMemory())
+    monkeypatch.undo()
+    assert opened.batch(0).num_rows > 0
+    assert opened.is_deleted()
+    path.write_bytes(text)
+    assert opened.is_deleted()  # another file has the name
 
 
 @pytest.mark.parametrize("damage", [b"", b"ARROW1\0\0", None])
