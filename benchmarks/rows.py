@@ -101,12 +101,12 @@ ROW_KINDS: dict[str, RowKind] = {
     "tokens": RowKind(
         encodings={"id": "int", "tokens": "ndarray:uint16:2048"},
         draw=_draw_tokens,
-        default_n=50_000,
+        default_n=20_000,
     ),
     "image32": RowKind(
         encodings={"id": "int", "image": "ndarray:uint8:32,32,3", "label": "int"},
         draw=_draw_image32,
-        default_n=50_000,
+        default_n=20_000,
     ),
     "jpeg": RowKind(
         encodings={"id": "int", "image": "jpeg", "label": "int"},

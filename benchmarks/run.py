@@ -1,7 +1,7 @@
 """Measure arrowstream beside its peers: every peer in a process and an environment of its own, in turn, round by round.
 
   python -m benchmarks.run                                  everything on one kind of row, 5 rounds
-  python -m benchmarks.run --tasks loader --rows tokens,image32,table,jpeg --rounds 3      the loaders
+  python -m benchmarks.run --tasks loader --rows tokens,image32,table --n 50000 --rounds 3 the loaders
   python -m benchmarks.run --quick                          everything once on few rows: does it work?
   python -m benchmarks.run --tasks iterate,loader           some tasks
   python -m benchmarks.run --peers arrowstream,memmap       some peers (no environment is made for the others)
