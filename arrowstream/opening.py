@@ -137,7 +137,8 @@ class Opener:
             opened = self._open_file(number, prefetcher.wait(Part(number, None)) if prefetcher is not None else None)
             self.seconds += perf_counter() - began
             if len(self.whole) >= MAX_OPEN_SHARDS:
-                self.whole.pop(next(iter(self.whole)), None)
+                for oldest in tuple(self.whole)[:1]:  # of a copy: other threads open and close meanwhile
+                    self.whole.pop(oldest, None)
             self.whole[number] = opened
             self.partial.pop(number, None)
         return opened
@@ -177,7 +178,8 @@ class Opener:
         if unit == "auto" and partial.would_cost(batches) >= self.shard(number)[1].file_bytes + REQUEST_BYTES:
             return self.open(number, prefetcher)
         if number not in self.partial and len(self.partial) >= MAX_OPEN_BATCHES:
-            self.partial.pop(next(iter(self.partial)), None)
+            for oldest in tuple(self.partial)[:1]:
+                self.partial.pop(oldest, None)
         self.partial[number] = partial
         self.keep_within()
         return partial

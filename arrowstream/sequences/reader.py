@@ -133,12 +133,15 @@ class SequenceReader(Reader):
                 f"{expected} were counted; delete the sequences-*.json of this dataset and of its cache"
             )
         self._check_dtype(found.dtype, number)
-        self._tokens[number] = found
+        kept = self._tokens.setdefault(number, found)
+        if kept is not found:
+            return kept  # another thread was sooner
         self._allocated += found.allocated
         while len(self._tokens) > 1 and (
             len(self._tokens) > MAX_OPEN_SHARDS or self._allocated > MAX_UNCOMPRESSED_BYTES
         ):
-            self._close(next(iter(self._tokens)))
+            for oldest in tuple(self._tokens)[:1]:  # of a copy: other threads open and close meanwhile
+                self._close(oldest)
         return found
 
     def _check_dtype(self, dtype: np.dtype[Any], number: int) -> None:
@@ -157,8 +160,10 @@ class SequenceReader(Reader):
         return number in self._tokens
 
     def _close(self, number: int) -> None:
-        self._allocated -= self._tokens.pop(number).allocated
-        self.num_closed += 1
+        closed = self._tokens.pop(number, None)
+        if closed is not None:
+            self._allocated -= closed.allocated
+            self.num_closed += 1
 
     def _close_deleted(self) -> None:
         for number, shard in list(self._tokens.items()):

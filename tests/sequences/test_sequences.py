@@ -1,5 +1,7 @@
 """Sequences of a dataset on disk: what they hold, one by one and in batches."""
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -116,6 +118,29 @@ def test_batches_are_right_while_shards_are_let_go_of_between_them(
                 # Those of batches that were looked up already, among others: with 1,024, all are open by now.
                 for number in list(reader._tokens):
                     reader._close(number)
+
+
+def test_several_threads_may_read_although_shards_are_let_go_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loader reads ahead in a thread while the loop reads samples of its own."""
+    monkeypatch.setattr("arrowstream.sequences.reader.MAX_OPEN_SHARDS", 2)
+    monkeypatch.setattr("arrowstream.opening.MAX_OPEN_SHARDS", 2)
+    dataset = sequences(write_documents(tmp_path / "data", size_limit=2500), fields=["tokens"])
+    expected = [sample["tokens"].tolist() for sample in dataset]
+    assert dataset.num_shards > 4
+
+    def read(seed: int) -> bool:
+        numbers = np.random.default_rng(seed).integers(0, dataset.size, 150).tolist()
+        return all(dataset[number]["tokens"].tolist() == expected[number] for number in numbers)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            assert all(pool.map(read, range(16)))
+    finally:
+        sys.setswitchinterval(before)
 
 
 def test_sequences_lie_across_record_batches(tmp_path: Path) -> None:
