@@ -7,8 +7,8 @@ what lies between the places.
 
 Tried on random rows of 4 and of 3 KB, batches of 256, against ``array[ids]`` on one ``np.memmap``: this is 0.9 to 1.2
 times as fast, ``np.concatenate`` of views 0.7, a copy a row 0.6 to 0.7, ``memmove`` a row 0.6, ``process_vm_readv``
-0.5, grouping by record batch and ``np.take`` 0.3. Tensors are gathered by torch over the same window: it is as fast on
-one core, uses all that it is given, and writes into memory that is at hand (``arrowstream.tensor_window``).
+0.5, grouping by record batch and ``np.take`` 0.3. Large tensors, and those whose memory is at hand, are gathered by
+torch over the same window: it is as fast on one core, and uses several (``arrowstream.tensor_window``).
 
 What ``array[addresses]`` returns comes from malloc, which hands out again what was freed: while a loop holds one or two
 batches there is not one page fault.

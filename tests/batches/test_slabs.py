@@ -16,10 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arrowstream import slabs
+from arrowstream.batch_forms import Texts
 from arrowstream.deliveries import Delivery
 from arrowstream.errors import ArrowStreamError
 from arrowstream.slabs import Slab, SlabPool, SlabTable
-from arrowstream.transport import Packer, Sent, in_turn, unpack
+from arrowstream.transport import Joined, Packer, Sent, in_turn, unpack
 from tests.batches.batches import assert_same
 
 MAX_SLABS = 4
@@ -165,7 +166,9 @@ def test_torch_pins_what_is_under_way_and_its_memory_is_free_at_once(way: Way, m
     batch = {"x": torch.arange(12).reshape(3, 4), "text": ["a", "b"], "pair": (torch.ones(2), 1)}
     pinned = []
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor, *_: pinned.append(len(tensor)) or tensor.clone())
-    parcel, laid = Packer(way.pool).pack(batch)
+    packer = Packer(way.pool)
+    said = Texts([memoryview("für".encode()), memoryview(b"")], is_text=True, has_nulls=False)
+    parcel, laid = packer.pack({**batch, "said": Joined.of(said, packer.take)})
     message = Sent(0, [(parcel, Delivery(laid, 2, (0, 0), 96, 0.0, 0.0, 0.0))])
     arrived = iter([pin_memory(pickle.loads(bytes(ForkingPickler.dumps(message))))])
     found = unpack(next(in_turn(arrived, 1)))
@@ -173,6 +176,7 @@ def test_torch_pins_what_is_under_way_and_its_memory_is_free_at_once(way: Way, m
     assert len(pinned) == 1
     assert way.taken() == 0
     way.deliver(numbered(5))
+    assert found.batch.pop("said") == ["für", ""]
     assert_same(found.batch, pin_memory(batch))  # releases of torch differ in what becomes of a tuple
 
 
